@@ -1,0 +1,53 @@
+//! The project's own commands, so that what a machine does for the project has one name everywhere: on a desk, in
+//! continuous integration, in the documents. One file per command.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands talk to the terminal")]
+
+mod ci;
+mod codegen;
+mod new_backend;
+mod process;
+mod setup;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The project's own commands")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the whole gate, cheapest check first
+    Ci(ci::CiArgs),
+    /// Install the tools that the gate calls, where they are missing
+    Setup(setup::SetupArgs),
+    /// Generate the gRPC code from proto/, or check that it is up to date
+    Codegen(codegen::CodegenArgs),
+    /// Check the workspace's invariants: arrows, names, sizes, `unsafe`, documents
+    Tidy(tidy::TidyArgs),
+    /// Start a backend from the mock: a crate, its registration and its manifest lines
+    NewBackend(new_backend::NewBackendArgs),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Ci(args) => ci::run(&args),
+        Command::Setup(args) => setup::run(&args),
+        Command::Codegen(args) => codegen::run(&args),
+        Command::Tidy(args) => tidy::run(&args),
+        Command::NewBackend(args) => new_backend::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! `cargo xtask setup`: installs what the gate calls and Rust does not bring: three cargo subcommands at pinned
+//! versions, built from crates.io, and nothing where they are already there.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use crate::process::{self, cargo, root};
+
+#[derive(Args)]
+pub(crate) struct SetupArgs {
+    /// Say what would be installed and install nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// A cargo subcommand that the gate calls.
+struct Tool {
+    subcommand: &'static str,
+    /// What the gate was seen to pass with; a newer one on the machine is accepted.
+    version: &'static str,
+    /// Further arguments of `cargo install`.
+    arguments: &'static str,
+}
+
+const TOOLS: [Tool; 3] = [
+    Tool { subcommand: "hack", version: "0.6.46", arguments: "" },
+    // Updating itself is what this command is for.
+    Tool {
+        subcommand: "nextest",
+        version: "0.9.151",
+        arguments: "--no-default-features --features default-no-update",
+    },
+    Tool { subcommand: "deny", version: "0.20.2", arguments: "" },
+];
+
+pub(crate) fn run(args: &SetupArgs) -> Result<()> {
+    // Shared by the tools, which have most of their dependencies in common.
+    let target = root().join("target/setup");
+    for tool in &TOOLS {
+        let found = installed(tool);
+        let Tool { subcommand, version, arguments } = tool;
+        match found.as_deref() {
+            Some(found) if at_least(found, version) => {
+                println!("cargo-{subcommand} {found}");
+                continue;
+            }
+            Some(found) => println!("cargo-{subcommand} {found} is older than {version}"),
+            None => println!("cargo-{subcommand} is missing"),
+        }
+        // The tools run for seconds and compile for minutes: unoptimised, they are ready three times sooner.
+        let mut install =
+            cargo(&format!("install --locked --debug --force cargo-{subcommand}@{version} {arguments}"));
+        install.env("CARGO_TARGET_DIR", &target).env("CARGO_PROFILE_DEV_DEBUG", "0");
+        if args.dry_run {
+            println!("would run: {}", process::shown(&install));
+        } else {
+            process::run(&mut install)?;
+        }
+    }
+    if target.exists() && !args.dry_run {
+        fs::remove_dir_all(&target).with_context(|| format!("cannot remove {}", target.display()))?;
+    }
+    Ok(())
+}
+
+/// The version of the tool on this machine's path, if it is there and runs.
+fn installed(tool: &Tool) -> Option<String> {
+    let said = process::read(&mut cargo(&format!("{} --version", tool.subcommand))).ok()?;
+    version_in(&said).map(str::to_owned)
+}
+
+/// The first word that looks like a version in what `cargo X --version` prints.
+fn version_in(said: &str) -> Option<&str> {
+    said.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'))
+}
+
+fn at_least(found: &str, wanted: &str) -> bool {
+    let numbers = |version: &str| -> Vec<u32> {
+        let release = version.split(['-', '+']).next().unwrap_or_default();
+        release.split('.').map(|part| part.parse().unwrap_or(0)).collect()
+    };
+    numbers(found) >= numbers(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_what_the_tools_print() {
+        assert_eq!(version_in("cargo-deny 0.20.2\n"), Some("0.20.2"));
+        assert_eq!(version_in("cargo-nextest 0.9.151 (f3b5a 2026-01-01)\nrelease: 0.9.151"), Some("0.9.151"));
+        assert_eq!(version_in("error: no such command"), None);
+    }
+
+    #[test]
+    fn an_older_tool_is_not_enough() {
+        assert!(at_least("0.9.151", "0.9.151"));
+        assert!(at_least("0.10.0", "0.9.151"), "numbers, not text");
+        assert!(at_least("1.0.0-rc.1", "0.9.151"));
+        assert!(!at_least("0.9.99", "0.9.151"));
+    }
+}

@@ -127,7 +127,8 @@ impl TokenBatch {
     fn slice(&self, rows: Range<usize>) -> Self {
         let (start, end) = (self.cu_seqlens[rows.start], self.cu_seqlens[rows.end]);
         let tokens = start as usize..end as usize;
-        let cu_seqlens: Vec<u32> = self.cu_seqlens[rows.start..=rows.end].iter().map(|at| at - start).collect();
+        let cu_seqlens: Vec<u32> =
+            self.cu_seqlens[rows.start..=rows.end].iter().map(|at| at - start).collect();
         let max_len = cu_seqlens.windows(2).map(|pair| (pair[1] - pair[0]) as usize).max().unwrap_or(0);
         Self {
             ids: self.ids[tokens.clone()].to_vec(),

@@ -64,11 +64,7 @@ impl Weights {
     /// Maps `model.safetensors`, or every shard that `model.safetensors.index.json` names, in `dir`.
     pub fn open(dir: &Path) -> Result<Self, BackendError> {
         let single = dir.join("model.safetensors");
-        let paths = if single.exists() {
-            vec![single]
-        } else {
-            shard_paths(dir)?
-        };
+        let paths = if single.exists() { vec![single] } else { shard_paths(dir)? };
         let shards = paths
             .into_iter()
             .map(|path| {
@@ -142,7 +138,9 @@ impl Weights {
             }
         };
         match values.iter().position(|value| !value.is_finite()) {
-            Some(at) => Err(BackendError::load(format!("tensor `{name}` holds {} at element {at}", values[at]))),
+            Some(at) => {
+                Err(BackendError::load(format!("tensor `{name}` holds {} at element {at}", values[at])))
+            }
             None => Ok(values),
         }
     }
@@ -183,7 +181,7 @@ impl fmt::Debug for Weights {
             .field("files", &self.shards.len())
             .field("tensors", &self.tensors.len())
             .field("bytes", &self.bytes())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -215,12 +213,15 @@ fn shard_paths(dir: &Path) -> Result<Vec<PathBuf>, BackendError> {
             error,
         )
     })?;
-    let index: Index = serde_json::from_slice(&json)
-        .map_err(|error| BackendError::load_from(format!("{} is not a shard index", path.display()), error))?;
+    let index: Index = serde_json::from_slice(&json).map_err(|error| {
+        BackendError::load_from(format!("{} is not a shard index", path.display()), error)
+    })?;
     let mut files: Vec<String> = index.weight_map.into_values().collect();
     files.sort_unstable();
     files.dedup();
-    if let Some(file) = files.iter().find(|file| Path::new(file).components().count() != 1 || file.contains("..")) {
+    if let Some(file) =
+        files.iter().find(|file| Path::new(file).components().count() != 1 || file.contains(".."))
+    {
         return Err(BackendError::load(format!("{}: `{file}` is not a plain file name", path.display())));
     }
     Ok(files.into_iter().map(|file| dir.join(file)).collect())

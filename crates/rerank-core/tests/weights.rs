@@ -41,7 +41,10 @@ fn what_is_wrong_with_a_tensor_is_said_with_its_name() {
     let cases = [
         (weights.f32("head.out.bias", &[1]), "`head.out.bias` is missing"),
         (weights.f32(CANONICAL, &[4]), "has shape [2, 2], config.json asks for [4]"),
-        (one(Dtype::F32, f32_bytes(&[1.0, f32::NAN, 0.0, 0.0])).f32(CANONICAL, &[2, 2]), "holds NaN at element 1"),
+        (
+            one(Dtype::F32, f32_bytes(&[1.0, f32::NAN, 0.0, 0.0])).f32(CANONICAL, &[2, 2]),
+            "holds NaN at element 1",
+        ),
         (one(Dtype::I32, f32_bytes(&VALUES)).f32(CANONICAL, &[2, 2]), "is I32"),
     ];
     for (result, wanted) in cases {
@@ -54,7 +57,12 @@ fn what_is_wrong_with_a_tensor_is_said_with_its_name() {
 #[test]
 fn files_that_are_no_checkpoint_are_refused() {
     let whole = file(&[(NAME, Dtype::F32, vec![2, 2], f32_bytes(&VALUES))]);
-    for bytes in [whole[..whole.len() - 1].to_vec(), whole[..6].to_vec(), Vec::new(), b"<html>not found</html>".to_vec()] {
+    for bytes in [
+        whole[..whole.len() - 1].to_vec(),
+        whole[..6].to_vec(),
+        Vec::new(),
+        b"<html>not found</html>".to_vec(),
+    ] {
         let error = Weights::from_bytes(bytes).unwrap_err();
         assert!(error.to_string().contains("not a complete safetensors file"), "{error}");
     }
@@ -63,8 +71,10 @@ fn files_that_are_no_checkpoint_are_refused() {
 #[test]
 fn a_folder_with_one_file_or_a_sharded_index_opens_alike() {
     let (q, out) = (f32_bytes(&VALUES), f32_bytes(&[0.5]));
-    let both =
-        file(&[(NAME, Dtype::F32, vec![2, 2], q.clone()), ("classifier.bias", Dtype::F32, vec![1], out.clone())]);
+    let both = file(&[
+        (NAME, Dtype::F32, vec![2, 2], q.clone()),
+        ("classifier.bias", Dtype::F32, vec![1], out.clone()),
+    ]);
     let single = tempfile::tempdir().unwrap();
     std::fs::write(single.path().join("model.safetensors"), &both).unwrap();
 
@@ -103,6 +113,7 @@ fn an_index_cannot_point_outside_its_folder() {
 fn the_stored_dtype_is_reported() {
     let bytes: Vec<u8> = VALUES.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect();
     let weights =
-        Weights::from_bytes(file(&[("embeddings.word_embeddings.weight", Dtype::F16, vec![2, 2], bytes)])).unwrap();
+        Weights::from_bytes(file(&[("embeddings.word_embeddings.weight", Dtype::F16, vec![2, 2], bytes)]))
+            .unwrap();
     assert_eq!(weights.dtype(), Some(DType::F16));
 }

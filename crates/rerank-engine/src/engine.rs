@@ -41,8 +41,8 @@ pub(crate) struct Shared {
     status: watch::Sender<Status>,
     /// Told whenever the last request in flight leaves.
     idle: watch::Sender<()>,
-    options: EngineOptions,
-    spec: LoadSpec,
+    pub(crate) options: EngineOptions,
+    pub(crate) spec: LoadSpec,
 }
 
 #[derive(Default)]
@@ -123,22 +123,14 @@ impl Engine {
             health: Mutex::default(),
             status: watch::Sender::new(Status::Loading),
             idle: watch::Sender::new(()),
-            options: options.clone(),
-            spec: spec.clone(),
+            options,
+            spec,
         });
         shared.telemetry.start_sampling(Arc::downgrade(&shared) as std::sync::Weak<dyn Sources>);
         let tokenizer = Arc::new(tokenizer);
-        let pool = TokenizerPool::start(options.tokenizer_threads, Arc::clone(&tokenizer), &shared.queue);
-        for index in 0..options.workers {
-            Worker {
-                index,
-                factory,
-                spec: spec.clone(),
-                limits,
-                options: options.clone(),
-                shared: Arc::clone(&shared),
-            }
-            .spawn();
+        let pool = TokenizerPool::start(shared.options.tokenizer_threads, &tokenizer, &shared.queue);
+        for index in 0..shared.options.workers {
+            Worker { index, factory, limits, shared: Arc::clone(&shared) }.spawn();
         }
         Ok(Self { handle: Arc::new(Handle { shared, pool, tokenizer }) })
     }

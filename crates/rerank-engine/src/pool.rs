@@ -40,14 +40,14 @@ struct Split {
 }
 
 impl TokenizerPool {
-    pub(crate) fn start(threads: usize, tokenizer: Arc<PairTokenizer>, queue: &Arc<Queue>) -> Self {
+    pub(crate) fn start(threads: usize, tokenizer: &Arc<PairTokenizer>, queue: &Arc<Queue>) -> Self {
         let (jobs, inbox) = crossbeam_channel::unbounded();
         for index in 0..threads {
             let thread = PoolThread {
                 threads,
                 jobs: jobs.clone(),
                 inbox: inbox.clone(),
-                tokenizer: Arc::clone(&tokenizer),
+                tokenizer: Arc::clone(tokenizer),
                 queue: Arc::clone(queue),
             };
             std::thread::Builder::new()

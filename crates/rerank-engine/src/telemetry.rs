@@ -77,8 +77,8 @@ impl Telemetry {
         *self.state().window.failures.entry(label).or_insert(0) += 1;
     }
 
-    pub(crate) fn batch(&self, record: BatchRecord) {
-        self.state().window.batch(&record);
+    pub(crate) fn batch(&self, record: &BatchRecord) {
+        self.state().window.batch(record);
     }
 
     /// Closed samples with a sequence number of at least `seq`, oldest first. Ten minutes are kept.

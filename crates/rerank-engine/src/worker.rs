@@ -4,13 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rerank_core::{Backend, BackendError, BackendFactory, LoadSpec, RowLimits, TokenBatch};
+use rerank_core::{Backend, BackendError, BackendFactory, RowLimits, TokenBatch};
 use tracing::{error, info, warn};
 
 use crate::engine::Shared;
 use crate::request::Pending;
 use crate::telemetry::BatchRecord;
-use crate::{BatchPolicy, EngineError, EngineOptions, Pick};
+use crate::{BatchPolicy, EngineError, Pick};
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
@@ -18,9 +18,7 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) factory: &'static dyn BackendFactory,
-    pub(crate) spec: LoadSpec,
     pub(crate) limits: RowLimits,
-    pub(crate) options: EngineOptions,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -48,9 +46,9 @@ impl Worker {
                     (retry, loaded_before) = (FIRST_RETRY, true);
                     let policy = BatchPolicy::new(
                         backend.info(),
-                        self.options.max_batch_tokens,
-                        self.options.max_batch_rows,
-                        self.options.look_ahead,
+                        self.shared.options.max_batch_tokens,
+                        self.shared.options.max_batch_rows,
+                        self.shared.options.look_ahead,
                     );
                     self.shared.worker_up(backend.info(), policy);
                     match self.serve(&mut *backend) {
@@ -78,10 +76,10 @@ impl Worker {
 
     fn load(&self) -> Result<Box<dyn Backend>, BackendError> {
         let started = Instant::now();
-        let mut backend = guard(|| self.factory.load(&self.spec))?;
-        if self.options.warm_up {
+        let mut backend = guard(|| self.factory.load(&self.shared.spec))?;
+        if self.shared.options.warm_up {
             let len = self.limits.max_length.min(128);
-            let rows = (self.options.max_batch_tokens / len).clamp(1, 32);
+            let rows = (self.shared.options.max_batch_tokens / len).clamp(1, 32);
             for (rows, len) in [(1, len), (rows, len)] {
                 guard(|| backend.warm_up(&TokenBatch::filler(self.limits, rows, len)?))?;
             }
@@ -97,7 +95,7 @@ impl Worker {
             let answer = score(backend, &batch);
             let finished = Instant::now();
             let shape = batch.shape();
-            self.shared.telemetry.batch(BatchRecord {
+            self.shared.telemetry.batch(&BatchRecord {
                 worker: self.index,
                 rows: shape.rows,
                 tokens: shape.tokens,

@@ -186,12 +186,20 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_refused_by_name_with_what_is() {
         for (from, to, wanted) in [
-            ("BertForSequenceClassification", "GPT2LMHeadModel", "supported are BertForSequenceClassification, Roberta"),
+            (
+                "BertForSequenceClassification",
+                "GPT2LMHeadModel",
+                "supported are BertForSequenceClassification, Roberta",
+            ),
             ("\"BertForSequenceClassification\"", "", "names no architecture"),
             ("{\"0\": \"LABEL_0\"}", "{\"0\": \"a\", \"1\": \"b\"}", "2 labels"),
             ("\"id2label\": {\"0\": \"LABEL_0\"}", "\"num_labels\": 3", "3 labels"),
             ("\"gelu\"", "\"mish\"", "hidden_act `mish`"),
-            ("\"type_vocab_size\"", "\"position_embedding_type\": \"relative_key\", \"type_vocab_size\"", "relative_key"),
+            (
+                "\"type_vocab_size\"",
+                "\"position_embedding_type\": \"relative_key\", \"type_vocab_size\"",
+                "relative_key",
+            ),
         ] {
             let error = with(from, to).unwrap_err();
             assert!(matches!(error, BackendError::Unsupported { .. }), "{error}");

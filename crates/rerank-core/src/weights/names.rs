@@ -5,7 +5,8 @@
 /// `separate_head`: the checkpoint has a classification head with its own dense layer (RoBERTa). Such checkpoints may
 /// also carry a pooler that their architecture never computes.
 pub(super) fn canonical(name: &str, separate_head: bool) -> Option<String> {
-    let name = ["bert.", "roberta.", "model."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+    let name =
+        ["bert.", "roberta.", "model."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
     let (module, kind) = name.rsplit_once('.')?;
     // Checkpoints converted from TensorFlow call a layer norm's tensors gamma and beta.
     let kind = match kind {
@@ -74,7 +75,12 @@ mod tests {
 
     #[test]
     fn what_no_backend_needs_is_left_out() {
-        for name in ["bert.embeddings.position_ids", "cls.predictions.bias", "encoder.layer.x.output.dense.bias", "lone"] {
+        for name in [
+            "bert.embeddings.position_ids",
+            "cls.predictions.bias",
+            "encoder.layer.x.output.dense.bias",
+            "lone",
+        ] {
             assert_eq!(canonical(name, false), None, "{name}");
         }
     }

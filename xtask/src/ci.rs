@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::Args;
 
-use crate::process::{self, cargo};
+use crate::{
+    process::{self, cargo},
+    setup,
+};
 
 #[derive(Args)]
 pub(crate) struct CiArgs {
@@ -31,7 +34,7 @@ struct Step {
 /// Every check, by cost. The ones that compile come in an order in which each reuses what the one before it built.
 const STEPS: &[Step] = &[
     Step { name: "setup", about: "the tools that the gate calls are there", run: || xtask("setup") },
-    Step { name: "fmt", about: "formatting", run: || plain("fmt --all --check") },
+    Step { name: "fmt", about: "formatting", run: || plain("fmt --all -- --check --files-with-diff") },
     Step { name: "tidy", about: "the workspace's invariants", run: || xtask("tidy") },
     Step {
         name: "codegen",
@@ -128,6 +131,7 @@ fn docs() -> Result<String> {
 
 fn test() -> Result<String> {
     let mut command = cargo("nextest run");
+    command.env("RERANK_CLIENTS_PYTHON", setup::clients_python());
     if process::wants_colour() {
         command.arg("--color=always");
     }

@@ -1,12 +1,12 @@
 //! `cargo xtask setup`: installs what the gate calls and Rust does not bring: three cargo subcommands at pinned
-//! versions, built from crates.io, and nothing where they are already there.
+//! versions, built from crates.io, and the Python clients that call the server in its tests. What is there stays.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::process::{self, cargo, root};
+use crate::process::{self, cargo, command, root};
 
 #[derive(Args)]
 pub(crate) struct SetupArgs {
@@ -35,7 +35,50 @@ const TOOLS: [Tool; 3] = [
     Tool { subcommand: "deny", version: "0.20.2", arguments: "" },
 ];
 
+/// What the tests install to be called by other people's clients, with pinned versions.
+const CLIENTS: &str = "crates/rerank-server/tests/clients/requirements.txt";
+
 pub(crate) fn run(args: &SetupArgs) -> Result<()> {
+    tools(args)?;
+    python_clients(args)
+}
+
+/// The Python that has the clients; the tests find it in `RERANK_CLIENTS_PYTHON`.
+pub(crate) fn clients_python() -> PathBuf {
+    root().join("target/clients/bin/python")
+}
+
+fn python_clients(args: &SetupArgs) -> Result<()> {
+    let (python, environment) = (clients_python(), root().join("target/clients"));
+    let wanted =
+        fs::read_to_string(root().join(CLIENTS)).with_context(|| format!("cannot read {CLIENTS}"))?;
+    let stamp = environment.join("requirements.txt");
+    if python.exists() && fs::read_to_string(&stamp).is_ok_and(|there| there == wanted) {
+        println!("Python clients in {}", environment.display());
+        return Ok(());
+    }
+    let (mut create, mut install) = (command("python3"), command(&python));
+    create.args(["-m", "venv", "--clear"]).arg(&environment);
+    install.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--requirement",
+        CLIENTS,
+    ]);
+    if args.dry_run {
+        println!("would run: {}\nwould run: {}", process::shown(&create), process::shown(&install));
+        return Ok(());
+    }
+    process::run(&mut create)
+        .context("Python 3.11 or newer with its venv module is needed (Debian: python3-venv)")?;
+    process::run(&mut install)?;
+    fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+fn tools(args: &SetupArgs) -> Result<()> {
     // Shared by the tools, which have most of their dependencies in common.
     let target = root().join("target/setup");
     for tool in &TOOLS {

@@ -30,7 +30,8 @@ pub(crate) fn check() -> Result<String> {
     );
     only_the_document_is_missing(&copy)?;
 
-    // The same target folder: the foreign crates are compiled already.
+    // The same target folder, and no `--package`: with it cargo would pick other features for the foreign crates and
+    // compile them all again. What is wanted is picked by target instead.
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir));
     let in_copy = |arguments: &str| {
@@ -38,14 +39,11 @@ pub(crate) fn check() -> Result<String> {
         command.current_dir(&copy).env("CARGO_TARGET_DIR", &target);
         command
     };
-    let crate_name = format!("backend-{NAME}");
-    let summary =
-        process::run_and_pick(&mut in_copy(&format!("nextest run --package {crate_name}")), |line| {
-            line.trim_start().starts_with("Summary [")
-        })?;
-    process::run(&mut in_copy(&format!(
-        "check --package rerank-server --no-default-features --features http,grpc,{NAME}"
-    )))?;
+    process::run(&mut in_copy(&format!("check --lib --test conformance --features rerank-server/{NAME}")))?;
+    let summary = process::run_and_pick(
+        &mut in_copy(&format!("nextest run --test conformance --filterset package(backend-{NAME})")),
+        |line| line.trim_start().starts_with("Summary ["),
+    )?;
     Ok(format!("{} files written; {}", written.len(), summary.join("; ")))
 }
 

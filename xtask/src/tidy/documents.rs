@@ -32,8 +32,7 @@ pub(crate) fn paths_exist(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, text) in documents(tree) {
         for (line, named) in paths_in(text) {
-            let known = |named: &str| tree.paths.iter().any(|path| glob_matches(named, path));
-            if !known(&named) && !known(&format!("crates/{named}")) {
+            if !tree.paths.iter().any(|path| ends_with(path, &named)) {
                 findings.push(finding(
                     path,
                     line,
@@ -112,18 +111,13 @@ fn is_path(span: &str) -> bool {
         || shape && !placeholder && span.contains('/') && extension(span) == "rs"
 }
 
-/// `*` stands for anything within one part of a path.
-fn glob_matches(pattern: &str, path: &str) -> bool {
-    let (mut patterns, mut parts) = (pattern.split('/'), path.split('/'));
-    loop {
-        match (patterns.next(), parts.next()) {
-            (None, None) => return true,
-            (Some(pattern), Some(part)) if part_matches(pattern, part) => {}
-            _ => return false,
-        }
-    }
+/// Whether the path's last parts are those of `pattern`: in a text about a backend, `src/factory.rs` is clear enough.
+fn ends_with(path: &str, pattern: &str) -> bool {
+    let (mut parts, mut patterns) = (path.rsplit('/'), pattern.rsplit('/'));
+    patterns.all(|pattern| parts.next().is_some_and(|part| part_matches(pattern, part)))
 }
 
+/// `*` stands for anything within one part of a path.
 fn part_matches(pattern: &str, part: &str) -> bool {
     let Some((before, after)) = pattern.split_once('*') else { return pattern == part };
     let Some(rest) = part.strip_prefix(before) else { return false };
@@ -182,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_path_that_is_gone_is_found_in_prose_and_in_fences() {
-        let text = "See `crates/rerank-core/` and `rerank-core/src/batch.rs`.\n`crates/gone` and `application/json`\n\
+        let text = "See `crates/rerank-core/` and `rerank-core/src/batch.rs`, in short `src/batch.rs`.\n`crates/gone` and `application/json`\n\
                     ```text\ncrates/rerank-core/src/gone.rs  what it was\n  crates/indented  is not a path of its own\n```\n";
         let expected =
             [(2, "`crates/gone` does not exist"), (4, "`crates/rerank-core/src/gone.rs` does not exist")];

@@ -57,6 +57,7 @@ const RULES: &[Rule] = &[
     sources::words,
     sources::module_files,
     sources::unsafe_code,
+    sources::unsafe_list,
     sources::downloads,
     documents::every_crate_is_named,
     documents::paths_exist,

@@ -130,8 +130,7 @@ mod tests {
     #[test]
     fn names_that_agree_pass() {
         assert_eq!(whats(&tree("torch", FACTORY, LIST)), [""; 0]);
-        let by_constant =
-            "//! x\nconst NAME: &str = \"torch\";\nfn name(&self) -> &'static str {\n    NAME\n}\n";
+        let by_constant = "//! x\nconst NAME: &str = \"torch\";\nimpl BackendFactory for Factory {\nfn name(&self) -> &'static str {\n    NAME\n}\n";
         assert_eq!(whats(&tree("torch", by_constant, LIST)), [""; 0]);
     }
 

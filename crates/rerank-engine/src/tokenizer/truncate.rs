@@ -44,7 +44,7 @@ impl Truncation {
                 let longer = room - shorter;
                 Some(if query > document { (longer, shorter) } else { (shorter, longer) })
             }
-            Strategy::OnlySecond => (query < room).then_some((query, room - query)),
+            Strategy::OnlySecond => (query < room).then(|| (query, room - query)),
             Strategy::Refuse => None,
         }
     }
@@ -62,10 +62,10 @@ impl Direction {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::{prop_assert_eq, proptest};
     use tokenizers::{Encoding, TruncationParams, TruncationStrategy, utils::truncation::truncate_encodings};
 
-    use super::*;
+    use super::{Direction, Strategy, Truncation};
 
     fn encoding(len: usize) -> Encoding {
         Encoding::from_tokens(

@@ -1,0 +1,173 @@
+//! The subcommand that compares a server's logits with reference logits, so that no figure is published of a server
+//! that is fast and wrong.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use rerank_report::{Identity, Parity};
+use serde::Deserialize;
+
+use crate::{cli::ParityArgs, client::Client, info::HttpSide};
+
+/// The fixture: the same requests for several models, told apart by their weights.
+#[derive(Debug, Deserialize)]
+struct Fixture {
+    reference: serde_json::Value,
+    max_length: u64,
+    requests: Vec<FixtureRequest>,
+    models: Vec<FixtureModel>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FixtureRequest {
+    query: String,
+    documents: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FixtureModel {
+    model: String,
+    weights_sha256: String,
+    answers: Vec<FixtureAnswer>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FixtureAnswer {
+    logits: Vec<f64>,
+    tokens: u64,
+}
+
+/// The subcommand.
+#[expect(clippy::print_stdout, reason = "the result goes to standard output")]
+pub(crate) async fn run(args: &ParityArgs) -> Result<()> {
+    let http =
+        args.server.http_side().context("parity needs to know the model that is served: leave --http on")?;
+    let identity = HttpSide::new(http).identity().await?;
+    let fixture = read(&args.fixture)?;
+    let parity = match pick(&fixture, &identity) {
+        Ok(model) => {
+            let client = Client::connect(&args.server, 1).await?;
+            let tolerance = args.tolerance.unwrap_or_else(|| tolerance(&identity.dtype));
+            compare(&client, &fixture, model, tolerance).await?
+        }
+        Err(reason) => Parity::NotApplicable { reason },
+    };
+    if args.json {
+        println!("{}", serde_json::to_string(&parity)?);
+    } else {
+        match &parity {
+            Parity::NotApplicable { reason } => println!("parity: n/a, {reason}"),
+            Parity::Checked { reference, n, max_abs_diff, tolerance, same_ranking } => println!(
+                "parity: {n} logits against {reference}: max |difference| {max_abs_diff:.2e} (tolerance {tolerance:.0e}), \
+                 {} ranking",
+                if *same_ranking { "same" } else { "another" }
+            ),
+        }
+    }
+    anyhow::ensure!(!parity.failed(), "the server's logits differ from the reference");
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Fixture> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is no parity fixture", path.display()))
+}
+
+/// The reference for what is served, or why there is none.
+fn pick<'a>(fixture: &'a Fixture, identity: &Identity) -> Result<&'a FixtureModel, String> {
+    if let Some(reason) = identity.details.get(NO_REFERENCE) {
+        return Err(reason.clone());
+    }
+    if identity.max_length < fixture.max_length {
+        return Err(format!(
+            "the server truncates at {} tokens, the reference at {}",
+            identity.max_length, fixture.max_length
+        ));
+    }
+    let known = fixture.models.iter().find(|model| model.weights_sha256 == identity.model_sha256);
+    known.ok_or_else(|| {
+        let names: Vec<_> = fixture.models.iter().map(|model| model.model.as_str()).collect();
+        format!("the fixture has no logits of these weights (it has {})", names.join(", "))
+    })
+}
+
+/// Where `/info` says that a backend's scores are not a model's.
+const NO_REFERENCE: &str = "backend.details.no_reference";
+
+/// Largest accepted difference of a logit. Half precision keeps 8 (bf16) or 11 (f16) bits of each intermediate; logits
+/// of these models lie between -12 and 12.
+fn tolerance(dtype: &str) -> f64 {
+    match dtype {
+        "f32" => 1e-4,
+        "f16" => 2e-2,
+        "bf16" => 2e-1,
+        _ => 5e-1,
+    }
+}
+
+async fn compare(client: &Client, fixture: &Fixture, model: &FixtureModel, tolerance: f64) -> Result<Parity> {
+    let (mut n, mut max_abs_diff, mut same_ranking) = (0, 0.0_f64, true);
+    for (request, expected) in fixture.requests.iter().zip(&model.answers) {
+        let (logits, tokens) = client.logits(&request.query, &request.documents).await?;
+        if tokens != expected.tokens {
+            bail!(
+                "the server makes {tokens} tokens of `{}` and its documents, the reference {}: the tokenizers differ",
+                request.query,
+                expected.tokens
+            );
+        }
+        n += logits.len();
+        for (logit, expected) in logits.iter().zip(&expected.logits) {
+            let difference = (logit - expected).abs();
+            // `max` would drop a NaN, which is the worst of answers.
+            max_abs_diff = if difference.is_nan() { f64::INFINITY } else { max_abs_diff.max(difference) };
+        }
+        same_ranking &= ranks_alike(&logits, &expected.logits, tolerance);
+    }
+    Ok(Parity::Checked {
+        reference: format!("{} ({}), {}", model.model, written(&fixture.reference), n_requests(fixture)),
+        n,
+        max_abs_diff,
+        tolerance,
+        same_ranking,
+    })
+}
+
+fn n_requests(fixture: &Fixture) -> String {
+    format!("{} requests", fixture.requests.len())
+}
+
+fn written(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| format!("{name} {}", written(value)))
+            .collect::<Vec<_>>()
+            .join(", "),
+        other => other.to_string(),
+    }
+}
+
+/// Whether no two documents that the reference holds apart by more than the tolerance have changed places.
+fn ranks_alike(logits: &[f64], reference: &[f64], tolerance: f64) -> bool {
+    let pairs = |values: &[f64], a: usize, b: usize| values[a] - values[b];
+    (0..reference.len()).all(|a| {
+        (0..reference.len()).all(|b| pairs(reference, a, b) <= 2.0 * tolerance || pairs(logits, a, b) > 0.0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_further_apart_than_the_tolerance_must_keep_their_order() {
+        assert!(
+            ranks_alike(&[2.0, 1.0, 0.99], &[2.0, 1.0, 1.001], 1e-2),
+            "a tie within the tolerance may fall either way"
+        );
+        assert!(!ranks_alike(&[1.0, 2.0], &[2.0, 1.0], 1e-2));
+        assert!(!ranks_alike(&[f64::NAN, 1.0], &[2.0, 1.0], 1e-2));
+    }
+}

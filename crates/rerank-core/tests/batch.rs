@@ -12,9 +12,9 @@ const ROBERTA: RowLimits =
 fn batch(limits: RowLimits, rows: &[Vec<u32>]) -> TokenBatch {
     let mut builder = TokenBatch::builder(limits);
     for row in rows {
-        builder.push(row, &vec![1; row.len()]).unwrap();
+        builder.push(row, &vec![1; row.len()]).expect("the row keeps to the limits");
     }
-    builder.finish().unwrap()
+    builder.finish().expect("there is a row")
 }
 
 proptest! {
@@ -82,8 +82,8 @@ fn a_row_that_breaks_a_limit_is_refused_and_leaves_no_trace() {
 
 fn batch_of_types(ids: &[u32], types: &[u32]) -> TokenBatch {
     let mut builder = TokenBatch::builder(LIMITS);
-    builder.push(ids, types).unwrap();
-    builder.finish().unwrap()
+    builder.push(ids, types).expect("the row keeps to the limits");
+    builder.finish().expect("there is a row")
 }
 
 #[test]

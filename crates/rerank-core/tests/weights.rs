@@ -13,9 +13,11 @@ const VALUES: [f32; 4] = [1.0, -2.5, 0.125, 3.0];
 fn file(tensors: &[(&str, Dtype, Vec<usize>, Vec<u8>)]) -> Vec<u8> {
     let views: BTreeMap<&str, TensorView<'_>> = tensors
         .iter()
-        .map(|(name, dtype, shape, bytes)| (*name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()))
+        .map(|(name, dtype, shape, bytes)| {
+            (*name, TensorView::new(*dtype, shape.clone(), bytes).expect("the bytes fill the shape"))
+        })
         .collect();
-    serialize(views, None).unwrap()
+    serialize(views, None).expect("the tensors make a file")
 }
 
 fn f32_bytes(values: &[f32]) -> Vec<u8> {
@@ -23,7 +25,7 @@ fn f32_bytes(values: &[f32]) -> Vec<u8> {
 }
 
 fn one(dtype: Dtype, bytes: Vec<u8>) -> Weights {
-    Weights::from_bytes(file(&[(NAME, dtype, vec![2, 2], bytes)])).unwrap()
+    Weights::from_bytes(file(&[(NAME, dtype, vec![2, 2], bytes)])).expect("the file is complete")
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::io::Write;
 
 use anyhow::Result;
-use comfy_table::{Table, presets};
+use comfy_table::Table;
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use rerank_core::BackendFactory;
 
 use crate::registry;
@@ -18,7 +19,7 @@ pub fn print(compiled: &[&dyn BackendFactory]) -> Result<()> {
 /// One line a device; a backend that offers none has one with the reason.
 fn table(compiled: &[&dyn BackendFactory], known: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(UTF8_HORIZONTAL_ONLY);
     table.set_header(["backend", "compiled in", "usable", "device", "dtypes, best first", "name or reason"]);
     for factory in compiled {
         match factory.probe() {
@@ -35,7 +36,8 @@ fn table(compiled: &[&dyn BackendFactory], known: &[&str]) -> Table {
         }
     }
     for name in known.iter().filter(|name| compiled.iter().all(|factory| factory.name() != **name)) {
-        table.add_row([name, "no", "no", "", "", &format!("rebuild with `--features {name}`")]);
+        let remedy = format!("rebuild with `--features {name}`");
+        table.add_row([*name, "no", "no", "", "", &remedy]);
     }
     table
 }

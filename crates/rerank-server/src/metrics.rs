@@ -107,8 +107,13 @@ impl Snapshot {
         families.gauge("queued_rows", "Rows that wait for a worker", gauges.queued_rows as f64)?;
         families.gauge("queued_tokens", "Tokens in them", gauges.queued_tokens as f64)?;
         families.gauge("admitted_tokens", "Tokens of all requests inside", gauges.admitted_tokens as f64)?;
-        families.gauge("resident_bytes", "Memory of the process", gauges.resident_bytes as f64)?;
-        families.gauge("cpu_cores", "Cores kept busy over the last second", gauges.cpu_cores)
+        if let Some(bytes) = gauges.resident_bytes {
+            families.gauge("resident_bytes", "Memory of the process", bytes as f64)?;
+        }
+        if let Some(cores) = gauges.cpu_cores {
+            families.gauge("cpu_cores", "Cores kept busy over the last second", cores)?;
+        }
+        Ok(())
     }
 
     /// One constant series whose labels say what runs, to join the others with.

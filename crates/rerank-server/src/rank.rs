@@ -5,13 +5,17 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{ContentArrangement, Table};
 use rerank_engine::{EngineOptions, RerankRequest, Scored, Timeline, Truncation};
 use serde::Serialize;
 
 use crate::cli::RankArgs;
 use crate::service::check_query;
 use crate::{config, load};
+
+/// Columns of the table, in which long documents are wrapped: what fits a terminal and a bug report.
+const WIDTH: u16 = 100;
 
 /// One line of `--json`.
 #[derive(Serialize)]
@@ -65,7 +69,8 @@ fn print_json(scored: &Scored, top_n: Option<usize>, out: &mut impl Write) -> st
 
 fn print_table(scored: &Scored, top_n: Option<usize>, out: &mut impl Write) -> std::io::Result<()> {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     table.set_header(["rank", "line", "score", "logit", "document"]);
     for (rank, place) in scored.ranked(top_n).into_iter().enumerate() {
         table.add_row([

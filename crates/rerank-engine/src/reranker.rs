@@ -17,7 +17,7 @@ use crate::{
 /// use rerank_engine::Reranker;
 ///
 /// let reranker = Reranker::builder()
-///     .model_bytes(rerank_model_tiny::CONFIG, rerank_model_tiny::WEIGHTS, rerank_model_tiny::TOKENIZER)
+///     .model_bytes(rerank_model_tiny::config(), rerank_model_tiny::weights(), rerank_model_tiny::tokenizer())
 ///     .backend(&backend_mock::FACTORY)
 ///     .build()?;
 /// let documents = ["Rome has two airports.", "About 3.7 million people live in Berlin."];

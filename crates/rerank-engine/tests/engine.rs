@@ -136,22 +136,13 @@ async fn requests_that_make_no_sense_are_refused() {
 async fn a_full_queue_refuses_whole_requests_and_says_when_to_come_back() {
     let options = EngineOptions { queue_tokens: 1024, ..Default::default() };
     let engine = ready(slow(200), options).await;
-    let first = tokio::spawn({
-        let engine = engine.clone();
-        async move { engine.rerank(many(20)).await }
-    });
-    // The first is inside once its tokens are taken.
-    let refused = loop {
-        match engine.rerank(many(20)).await {
-            Err(error) => break error,
-            Ok(_) => tokio::task::yield_now().await,
-        }
-    };
+    let (first, second) = tokio::join!(engine.rerank(many(20)), engine.rerank(many(20)));
+    first.expect("it came first, and the queue was empty");
+    let refused = second.unwrap_err();
     assert!(
         matches!(refused, EngineError::Overloaded { retry_after } if retry_after >= Duration::from_secs(1)),
         "{refused}"
     );
-    first.await.unwrap().unwrap();
     engine.rerank(request(&DOCUMENTS)).await.expect("there is room again");
     let error = engine.rerank(many(400)).await.unwrap_err();
     assert!(matches!(error, EngineError::TooLarge { limit: 1024, .. }), "{error}");

@@ -1,7 +1,7 @@
 //! The subcommand that compares a server's logits with reference logits, so that no figure is published of a server
 //! that is fast and wrong.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use rerank_report::{Identity, Parity};
@@ -12,7 +12,7 @@ use crate::{cli::ParityArgs, client::Client, info::HttpSide};
 /// The fixture: the same requests for several models, told apart by their weights.
 #[derive(Debug, Deserialize)]
 struct Fixture {
-    reference: serde_json::Value,
+    reference: BTreeMap<String, String>,
     max_length: u64,
     requests: Vec<FixtureRequest>,
     models: Vec<FixtureModel>,
@@ -124,29 +124,15 @@ async fn compare(client: &Client, fixture: &Fixture, model: &FixtureModel, toler
         }
         same_ranking &= ranks_alike(&logits, &expected.logits, tolerance);
     }
+    let software: Vec<String> =
+        fixture.reference.iter().map(|(name, value)| format!("{name} {value}")).collect();
     Ok(Parity::Checked {
-        reference: format!("{} ({}), {}", model.model, written(&fixture.reference), n_requests(fixture)),
+        reference: format!("{} by {}, {} requests", model.model, software.join(" "), fixture.requests.len()),
         n,
         max_abs_diff,
         tolerance,
         same_ranking,
     })
-}
-
-fn n_requests(fixture: &Fixture) -> String {
-    format!("{} requests", fixture.requests.len())
-}
-
-fn written(value: &serde_json::Value) -> String {
-    match value {
-        serde_json::Value::String(text) => text.clone(),
-        serde_json::Value::Object(fields) => fields
-            .iter()
-            .map(|(name, value)| format!("{name} {}", written(value)))
-            .collect::<Vec<_>>()
-            .join(", "),
-        other => other.to_string(),
-    }
 }
 
 /// Whether no two documents that the reference holds apart by more than the tolerance have changed places.

@@ -16,7 +16,7 @@ use crate::{
     process::OwnCpu,
     progress::{Meter, Progress},
     recorder::record,
-    telemetry,
+    telemetry::Samples,
     workload::Pool,
 };
 
@@ -60,8 +60,8 @@ async fn measure(args: &RunArgs, progress: &Progress) -> Result<LoadResult> {
         let _watch = progress.watch(&meter);
         warm = drive(&load, pace, args.warm_up, 0).await.context("warm-up")?.observations.len();
     }
-    let before = match &http {
-        Some(http) => Some(telemetry::mark(http).await?),
+    let samples = match &http {
+        Some(http) => Some(Samples::begin(http).await?),
         None => None,
     };
 
@@ -74,12 +74,9 @@ async fn measure(args: &RunArgs, progress: &Progress) -> Result<LoadResult> {
     let cpu_cores = cpu.cores()?;
 
     progress.phase("drain", None);
-    let server = match (&http, before) {
-        (Some(http), Some(from)) => {
-            let to = telemetry::mark(http).await?;
-            Some(telemetry::between(http, from, to).await?)
-        }
-        _ => None,
+    let server = match samples {
+        Some(samples) => Some(samples.end().await?),
+        None => None,
     };
     let recorded = record(&driven.observations, args.seconds);
     Ok(LoadResult {

@@ -14,22 +14,24 @@ use serde::Deserialize;
 
 use crate::info::HttpSide;
 
-/// The last sample was closed after the run's last request was recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Mark {
-    /// Samples above this number are later.
-    seq: u64,
+/// Reads the samples one after the other.
+#[derive(Debug)]
+pub(crate) struct Samples {
+    http: HttpSide,
+    /// The first sample that was not read yet.
+    next: u64,
 }
 
-/// What `/telemetry` answers, as far as it is read here.
+/// What `/telemetry?since=` answers, as far as it is read here.
 #[derive(Debug, Deserialize)]
 struct Page {
+    next: u64,
+    missed: u64,
     samples: Vec<Second>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 struct Second {
-    seq: u64,
     unix_ms: u64,
     seconds: f64,
     requests: u64,
@@ -70,45 +72,53 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What a request still records after its answer has reached the client, with room to spare.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// Waits, with nothing in flight, until the server has closed the current sample.
-pub(crate) async fn mark(http: &HttpSide) -> Result<Mark> {
-    tokio::time::sleep(SETTLE).await;
-    let before = last(http).await?;
-    let waited = tokio::time::timeout(PATIENCE, async {
-        loop {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            let now = last(http).await?;
-            if now > before {
-                return Ok(now);
-            }
-        }
-    });
-    let seq = waited.await.with_context(|| {
-        format!("the server closed no sample for {} s; is it stopped?", PATIENCE.as_secs())
-    })?;
-    seq.map(|seq| Mark { seq: seq.unwrap_or(0) })
-}
-
-/// Number of the newest closed sample; `None` in the server's first second.
-async fn last(http: &HttpSide) -> Result<Option<u64>> {
-    // Past the end of any ring, so that the answer holds at most the newest sample.
-    let page: Page = http.get("/telemetry?last=1").await?;
-    Ok(page.samples.last().map(|sample| sample.seq))
-}
-
-/// The samples between two marks.
-pub(crate) async fn between(http: &HttpSide, from: Mark, to: Mark) -> Result<ServerSide> {
-    let page: Page = http.get(&format!("/telemetry?since={}", from.seq)).await?;
-    let seconds: Vec<Second> =
-        page.samples.into_iter().filter(|sample| sample.seq > from.seq && sample.seq <= to.seq).collect();
-    let expected = to.seq - from.seq;
-    if seconds.len() as u64 != expected {
-        bail!(
-            "the server keeps {} of the run's {expected} samples; measure for fewer seconds",
-            seconds.len()
-        );
+impl Samples {
+    /// Begins with the samples closed from now on. To be called with nothing in flight.
+    pub(crate) async fn begin(http: &HttpSide) -> Result<Self> {
+        let page: Page = http.get("/telemetry?since=0").await?;
+        let mut samples = Self { http: http.clone(), next: page.next };
+        samples.close().await?;
+        Ok(samples)
     }
-    fold(&seconds)
+
+    /// The server's side of everything since the beginning. To be called with nothing in flight.
+    pub(crate) async fn end(mut self) -> Result<ServerSide> {
+        let seconds = self.close().await?;
+        fold(&seconds)
+    }
+
+    /// Waits until the server has closed the sample that is open now, and reads all that were closed since the last
+    /// call.
+    async fn close(&mut self) -> Result<Vec<Second>> {
+        tokio::time::sleep(SETTLE).await;
+        let mut seconds = self.read().await?;
+        let wait = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                let closed = self.read().await?;
+                if !closed.is_empty() {
+                    return Ok::<_, anyhow::Error>(closed);
+                }
+            }
+        };
+        let closed = tokio::time::timeout(PATIENCE, wait).await.with_context(|| {
+            format!("the server closed no sample for {} s; is it stopped?", PATIENCE.as_secs())
+        })??;
+        seconds.extend(closed);
+        Ok(seconds)
+    }
+
+    async fn read(&mut self) -> Result<Vec<Second>> {
+        let page: Page = self.http.get(&format!("/telemetry?since={}", self.next)).await?;
+        if page.missed > 0 {
+            bail!(
+                "the server no longer keeps {} of the run's samples; measure for fewer seconds",
+                page.missed
+            );
+        }
+        self.next = page.next;
+        Ok(page.samples)
+    }
 }
 
 /// Adds the samples up.
@@ -231,11 +241,10 @@ mod tests {
         }
     }
 
-    fn second(seq: u64, requests: u64) -> Second {
+    fn second(requests: u64) -> Second {
         let each = |ns: u64| vec![ns; requests as usize];
         Second {
-            seq,
-            unix_ms: 1000 * seq,
+            unix_ms: 1000,
             seconds: 1.0,
             requests,
             pairs: 8 * requests,
@@ -255,7 +264,7 @@ mod tests {
 
     #[test]
     fn sums_hold_every_sample_and_the_dashboard_only_those_inside() {
-        let side = fold(&[second(4, 0), second(5, 3), second(6, 10), second(7, 11), second(8, 2)]).unwrap();
+        let side = fold(&[second(0), second(3), second(10), second(11), second(2)]).unwrap();
         assert_eq!((side.total.n(), side.workers[0].pairs), (26, 8 * 26));
         assert_eq!(side.residual(), Some(0.0));
         let pairs: Vec<_> = side.samples.iter().map(|sample| sample.pairs).collect();
@@ -268,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_run_too_short_for_a_whole_sample_has_none() {
-        assert_eq!(fold(&[second(5, 3), second(6, 10)]).unwrap().samples, []);
+        assert_eq!(fold(&[second(3), second(10)]).unwrap().samples, []);
         assert_eq!(fold(&[]).unwrap().samples, []);
     }
 

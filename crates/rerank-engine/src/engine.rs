@@ -148,6 +148,11 @@ impl Engine {
         self.shared().status.borrow().clone()
     }
 
+    /// Requests inside: admitted or about to be, and not yet answered.
+    pub fn in_flight(&self) -> usize {
+        self.shared().in_flight.load(Ordering::SeqCst)
+    }
+
     /// Follows the status, for health services.
     pub fn watch_status(&self) -> watch::Receiver<Status> {
         self.shared().status.subscribe()
@@ -214,7 +219,7 @@ impl Engine {
     ) -> Result<Scored, EngineError> {
         timeline.end(Stage::Parse);
         let shared = self.shared();
-        let in_flight = InFlight::enter(shared);
+        let in_flight = InFlight::enter(shared, deadline);
         match &*shared.status.borrow() {
             Status::Ready => {}
             Status::Draining => return in_flight.leave(Err(EngineError::Draining)),
@@ -256,16 +261,18 @@ impl Drop for Handle {
     }
 }
 
-/// Counts a request while it is inside; one that leaves without an answer was cancelled by its sender.
+/// Counts a request while it is inside. One that leaves without an answer was cancelled by its sender, unless its
+/// deadline passed: then whoever kept the time answers, and counts.
 struct InFlight<'a> {
     shared: &'a Shared,
+    deadline: Option<Instant>,
     answered: bool,
 }
 
 impl<'a> InFlight<'a> {
-    fn enter(shared: &'a Shared) -> Self {
+    fn enter(shared: &'a Shared, deadline: Option<Instant>) -> Self {
         shared.in_flight.fetch_add(1, Ordering::SeqCst);
-        Self { shared, answered: false }
+        Self { shared, deadline, answered: false }
     }
 
     fn leave<T>(mut self, answer: T) -> T {
@@ -276,7 +283,7 @@ impl<'a> InFlight<'a> {
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        if !self.answered {
+        if !self.answered && self.deadline.is_none_or(|deadline| deadline > Instant::now()) {
             self.shared.telemetry.failed("cancelled");
         }
         if self.shared.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {

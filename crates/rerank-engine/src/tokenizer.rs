@@ -14,14 +14,17 @@ use crate::EngineError;
 mod rows;
 mod template;
 mod truncate;
+mod wordpiece;
 
 pub use rows::Rows;
 use template::PairTemplate;
 pub use truncate::{Direction, Strategy, Truncation};
+use wordpiece::AsciiWordPiece;
 
 /// Tokenises texts and assembles pairs for one model. Shared between threads.
 pub struct PairTokenizer {
     tokenizer: Tokenizer,
+    ascii: Option<AsciiWordPiece>,
     template: PairTemplate,
     limits: RowLimits,
 }
@@ -51,7 +54,8 @@ impl PairTokenizer {
                 "max-length {max_length}: this model takes {least} to {model_length}"
             )));
         }
-        Ok(Self { tokenizer, template, limits: config.row_limits(max_length) })
+        let ascii = AsciiWordPiece::of(json);
+        Ok(Self { tokenizer, ascii, template, limits: config.row_limits(max_length) })
     }
 
     /// Reads `tokenizer.json` in a model's folder.
@@ -69,11 +73,21 @@ impl PairTokenizer {
 
     /// Token ids of one text, without special tokens, untruncated.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        let mut ids = Vec::with_capacity(text.len() / 4);
+        match &self.ascii {
+            Some(ascii) => ascii.encode(text, &mut ids, |word, ids| self.encode_general(word, ids))?,
+            None => self.encode_general(text, &mut ids)?,
+        }
+        Ok(ids)
+    }
+
+    fn encode_general(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), EngineError> {
         let encoding = self
             .tokenizer
             .encode_fast(text, false)
             .map_err(|error| EngineError::tokenizer(format!("a text cannot be tokenised: {error}")))?;
-        Ok(encoding.get_ids().to_vec())
+        ids.extend_from_slice(encoding.get_ids());
+        Ok(())
     }
 
     /// Appends the row of a query and a document to `rows`. `index` is the document's place in the request, for errors.

@@ -41,7 +41,7 @@ enum Expected {
 }
 
 fn crates() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("crates lie side by side")
 }
 
 fn read(path: &str) -> Vec<u8> {
@@ -50,7 +50,7 @@ fn read(path: &str) -> Vec<u8> {
 }
 
 fn fixture() -> Fixture {
-    serde_json::from_slice(&read("rerank-conformance/fixtures/tokenizers/cases.json")).unwrap()
+    serde_json::from_slice(&read("rerank-conformance/fixtures/tokenizers/cases.json")).expect("cases have the schema of fixtures/README.md")
 }
 
 /// A model of the kind that the tokenizer belongs to; only its limits matter here.
@@ -71,7 +71,7 @@ fn config(tokenizer: &str) -> ModelConfig {
         "vocab_size": 30522, "type_vocab_size": types, "max_position_embeddings": positions,
         "layer_norm_eps": 1e-5, "pad_token_id": pad, "id2label": {"0": "LABEL_0"}
     });
-    ModelConfig::from_json(json.to_string().as_bytes()).unwrap()
+    ModelConfig::from_json(json.to_string().as_bytes()).expect("the configuration is complete")
 }
 
 fn check(name: &str, json: &[u8]) {
@@ -84,7 +84,7 @@ fn check(name: &str, json: &[u8]) {
     let config = config(name);
     let mut failures = Vec::new();
     for max_length in cases.iter().map(|case| case.max_length).collect::<BTreeSet<_>>() {
-        let tokenizer = PairTokenizer::from_bytes(json, &config, Some(max_length)).unwrap();
+        let tokenizer = PairTokenizer::from_bytes(json, &config, Some(max_length)).expect("the tokenizer fits");
         for case in cases.iter().filter(|case| case.max_length == max_length) {
             if let Err(difference) = compare(&tokenizer, case, &texts) {
                 let Case { query, document, strategy, direction, .. } = case;

@@ -36,14 +36,12 @@ impl Kind {
     fn centre_and_spread(self, fan_in: usize) -> (f32, f32) {
         let gain = |g: f64| (g * (3.0 / fan_in as f64).sqrt()) as f32;
         match self {
-            Self::Word => (0.0, 0.0625),
             Self::Position => (0.0, 0.015_625),
             Self::TokenType => (0.0, 0.007_812_5),
             Self::NormGain => (1.0, 0.125),
-            Self::NormShift | Self::Bias => (0.0, 0.0625),
-            Self::Attend => (0.0, gain(1.5)),
+            Self::Word | Self::NormShift | Self::Bias => (0.0, 0.0625),
             Self::Keep => (0.0, gain(1.0)),
-            Self::Down => (0.0, gain(1.5)),
+            Self::Attend | Self::Down => (0.0, gain(1.5)),
             Self::Logit => (0.0, gain(8.0)),
         }
     }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").unwrap();
+        write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
         hex
     })
 }

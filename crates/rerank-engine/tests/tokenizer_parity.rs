@@ -50,7 +50,8 @@ fn read(path: &str) -> Vec<u8> {
 }
 
 fn fixture() -> Fixture {
-    serde_json::from_slice(&read("rerank-conformance/fixtures/tokenizers/cases.json")).expect("cases have the schema of fixtures/README.md")
+    serde_json::from_slice(&read("rerank-conformance/fixtures/tokenizers/cases.json"))
+        .expect("cases have the schema of fixtures/README.md")
 }
 
 /// A model of the kind that the tokenizer belongs to; only its limits matter here.
@@ -84,7 +85,8 @@ fn check(name: &str, json: &[u8]) {
     let config = config(name);
     let mut failures = Vec::new();
     for max_length in cases.iter().map(|case| case.max_length).collect::<BTreeSet<_>>() {
-        let tokenizer = PairTokenizer::from_bytes(json, &config, Some(max_length)).expect("the tokenizer fits");
+        let tokenizer =
+            PairTokenizer::from_bytes(json, &config, Some(max_length)).expect("the tokenizer fits");
         for case in cases.iter().filter(|case| case.max_length == max_length) {
             if let Err(difference) = compare(&tokenizer, case, &texts) {
                 let Case { query, document, strategy, direction, .. } = case;

@@ -34,6 +34,7 @@ struct File {
 }
 
 #[derive(Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "these are the file format's flags")]
 struct AddedToken {
     content: String,
     single_word: bool,
@@ -76,9 +77,9 @@ impl AsciiWordPiece {
             return None;
         }
         let plain = |token: &AddedToken| {
-            !(token.single_word || token.lstrip || token.rstrip || token.normalized)
-                && !token.content.is_empty()
-                && token.content.bytes().all(|byte| byte.is_ascii_graphic())
+            let flagged = token.single_word || token.lstrip || token.rstrip || token.normalized;
+            let content = token.content.as_bytes();
+            !flagged && !content.is_empty() && content.iter().all(u8::is_ascii_graphic)
         };
         if !file.added_tokens.iter().all(plain) {
             return None;

@@ -142,8 +142,10 @@ fn compare(tokenizer: &PairTokenizer, case: &Case, texts: &BTreeMap<&str, &str>)
                 ));
             }
             let mut hasher = Sha256::new();
-            ids.iter().for_each(|id| hasher.update(id.to_le_bytes()));
-            let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+            for id in ids {
+                hasher.update(id.to_le_bytes());
+            }
+            let found = hex(&hasher.finalize());
             if found != *sha256 {
                 return Err("ids differ between head and tail".to_owned());
             }
@@ -170,4 +172,13 @@ fn xlm_roberta_unigram_matches_transformers() {
 #[test]
 fn roberta_byte_level_bpe_matches_transformers() {
     check("roberta", &read("rerank-conformance/fixtures/tokenizers/roberta.json"));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+        text
+    })
 }

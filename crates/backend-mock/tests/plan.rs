@@ -92,5 +92,5 @@ fn slowness_is_at_least_what_was_planned() {
     let start = Instant::now();
     backend.score(&batch(4)).unwrap();
     assert!(start.elapsed() >= Duration::from_micros(3000 + 32 * 100));
-    assert_eq!(backend.info().details["plan"], "delay_us=3000,token_ns=100");
+    assert_eq!(backend.info().details["plan"], "delay_us=3000,token_ns=100000");
 }

@@ -26,6 +26,7 @@ from transformers import AutoModelForSequenceClassification
 import synth
 
 SEED = 1
+MOST_ITERATIONS = 10_000
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -114,7 +115,7 @@ class Subject:
         logits = score().tolist()
         times = []
         start = time.perf_counter()
-        while not times or time.perf_counter() - start < seconds:
+        while not times or (time.perf_counter() - start < seconds and len(times) < MOST_ITERATIONS):
             iteration = time.perf_counter()
             score()
             times.append(time.perf_counter() - iteration)

@@ -2,6 +2,8 @@
 
 pub(crate) mod batch_invariance;
 pub(crate) mod batch_sizes;
+#[cfg(test)]
+mod catches;
 pub(crate) mod garbage_weights;
 pub(crate) mod golden_logits;
 pub(crate) mod longest_row;

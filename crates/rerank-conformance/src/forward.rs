@@ -17,9 +17,9 @@
 //! 2. For each line `{"shape":"32x128","seconds":1.0}` on standard input, one answer:
 //!    `{"shape":"32x128","rows":32,"max_len":128,"iterations":9,"pairs":288,"tokens":36864,"computed_tokens":36864,`
 //!    `"seconds":[0.11,..],"logits":[..]}`. The first iteration warms up and is not timed; its logits are the answer's.
-//!    Then the batch is scored until `seconds` have passed, at least once: `seconds` holds the wall time of each of the
-//!    `iterations`, `pairs` and `tokens` count all of them, padding left out, and `computed_tokens` with padding as the
-//!    backend reports it.
+//!    Then the batch is scored until `seconds` have passed, at least once and at most 10,000 times: `seconds` holds the
+//!    wall time of each of the `iterations`, `pairs` and `tokens` count all of them, padding left out, and
+//!    `computed_tokens` with padding as the backend reports it.
 //! 3. End of input ends the process with success.
 //!
 //! Whatever goes wrong is `{"error":".."}`, and the process ends with failure. With `--shapes`, the process asks itself

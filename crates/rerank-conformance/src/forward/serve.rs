@@ -12,6 +12,9 @@ use super::args::{Args, span};
 use super::rows::Shape;
 use crate::failure::Failure;
 
+/// More say nothing new, and a backend without cost would write megabytes of them.
+const MOST_ITERATIONS: usize = 10_000;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Request {
@@ -97,7 +100,7 @@ fn measure(
     let logits = backend.score(&batch)?;
     let mut seconds = Vec::new();
     let start = Instant::now();
-    while seconds.is_empty() || start.elapsed() < time {
+    while seconds.is_empty() || (start.elapsed() < time && seconds.len() < MOST_ITERATIONS) {
         let iteration = Instant::now();
         let found = backend.score(&batch)?;
         seconds.push(iteration.elapsed().as_secs_f64());

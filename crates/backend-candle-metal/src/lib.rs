@@ -1,0 +1,22 @@
+//! Cross-encoders on candle: CPU, CUDA and Metal devices.
+//!
+//! BERT and (XLM-)RoBERTa for sequence classification, written on candle's tensors rather than taken from its model
+//! zoo, in two forms. In f32 on the CPU, rows lie packed and custom ops do what candle has no fused form of; on every
+//! other device and dtype, rows are padded and everything is candle's. The crate does no batching, no tokenising and no
+//! downloads, and never moves work to another device or dtype than it was asked for.
+//!
+//! | cargo feature | adds |
+//! |---|---|
+//! | `cuda` | NVIDIA GPUs; needs the CUDA toolkit to build and a driver to start |
+//! | `metal` | the Apple GPU; macOS only |
+//! | `accelerate` | Apple's BLAS for the CPU products that candle runs itself: f16 and bf16 widen into it |
+//! | `mkl` | Intel's BLAS for the same |
+
+mod device;
+mod error;
+mod factory;
+mod kernels;
+mod model;
+mod weights;
+
+pub use factory::{CandleFactory, FACTORY};

@@ -1,0 +1,240 @@
+//! The model on the CPU in f32: rows end to end, weights packed for the kernels, every buffer reused.
+//!
+//! Rows are grouped into spans of a few hundred tokens, and a span goes through the whole model before its activations
+//! leave the second-level cache. Spans run in parallel, and so do the tiles within each op; a thread without a span of
+//! its own takes tiles from the others, which is how a single row uses every core.
+
+use std::ops::Range;
+use std::sync::Mutex;
+
+use candle_core::{Result, Tensor};
+use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use rerank_core::{BackendError, Model, TokenBatch};
+
+use crate::kernels::{
+    Activation, AddNorm, Attention, Embedding, FirstTokens, LayerNorm, Linear, QueryRows, TILE_STEP,
+};
+use crate::weights::{self, Dense, Norm};
+
+mod workspace;
+
+use workspace::Workspace;
+
+/// Tokens that make a span: enough that reading a layer's weights costs little beside using them, few enough that the
+/// activations (1.2 MB for 128 tokens of a model 384 wide) stay close to the core.
+const SPAN_TOKENS: usize = 128;
+
+/// Rows of the largest tile. Measured between 48 and 512 rows: no difference above 96.
+const MAX_TILE_ROWS: usize = 8 * TILE_STEP;
+
+/// A cross-encoder in f32 on the CPU.
+pub(crate) struct PackedModel {
+    embedding: Embedding,
+    /// All layers but the last.
+    layers: Vec<Layer<Fused>>,
+    /// The last layer: of it, only each row's first token is ever read.
+    last: Layer<Split>,
+    head: Linear,
+    out: Linear,
+    heads: usize,
+    hidden: usize,
+    /// Tokens that a workspace has room for.
+    capacity: usize,
+    workspaces: Mutex<Vec<Workspace>>,
+    pool: ThreadPool,
+}
+
+/// An encoder layer whose projections are `P`.
+struct Layer<P> {
+    projections: P,
+    output: Linear,
+    attention_norm: LayerNorm,
+    up: Linear,
+    down: Linear,
+    mlp_norm: LayerNorm,
+}
+
+/// Query, key and value of every token in one product.
+struct Fused {
+    query_key_value: Linear,
+}
+
+/// The query apart, because only first tokens need one.
+struct Split {
+    query: Linear,
+    key_value: Linear,
+}
+
+impl PackedModel {
+    /// Packs the weights. `threads` is the size of the pool that every call runs in.
+    pub(crate) fn load(
+        model: &Model,
+        max_length: usize,
+        threads: usize,
+    ) -> std::result::Result<Self, BackendError> {
+        let config = &model.config;
+        let epsilon = config.layer_norm_eps as f32;
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("candle-cpu-{index}"))
+            .build()
+            .map_err(|error| BackendError::load_from(format!("cannot start {threads} threads"), error))?;
+
+        let embedding = weights::embeddings(model)?;
+        let activation = Activation::FeedForward(config.activation);
+        let mut layers = Vec::with_capacity(config.layers - 1);
+        for index in 0..config.layers - 1 {
+            let (layer, query_key_value) = layer(model, index, activation)?;
+            layers
+                .push(layer.with(Fused { query_key_value: linear(&query_key_value, Activation::Identity) }));
+        }
+        let (last, query_key_value) = layer(model, config.layers - 1, activation)?;
+        let (query, key_value) = query_key_value.split(config.hidden_size);
+        let head = weights::head(model)?;
+        Ok(Self {
+            embedding: Embedding {
+                word: embedding.word,
+                position: embedding.position,
+                token_type: embedding.token_type,
+                norm: norm(embedding.norm, epsilon),
+            },
+            layers,
+            last: last.with(Split {
+                query: linear(&query, Activation::Identity),
+                key_value: linear(&key_value, Activation::Identity),
+            }),
+            head: linear(&head.dense, Activation::Tanh),
+            out: linear(&head.out, Activation::Identity),
+            heads: config.heads,
+            hidden: config.hidden_size,
+            capacity: SPAN_TOKENS.max(max_length),
+            workspaces: Mutex::new(Vec::new()),
+            pool,
+        })
+    }
+
+    /// Threads that one call uses.
+    pub(crate) fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// One logit per row.
+    pub(crate) fn forward(&self, batch: &TokenBatch) -> Result<Vec<f32>> {
+        let share = batch.tokens().div_ceil(self.threads());
+        let tile_rows = share.next_multiple_of(TILE_STEP).min(MAX_TILE_ROWS);
+        let logits: Result<Vec<Vec<f32>>> = self.pool.install(|| {
+            spans(batch).into_par_iter().map(|rows| self.forward_span(batch, rows, tile_rows)).collect()
+        });
+        Ok(logits?.concat())
+    }
+
+    fn forward_span(&self, batch: &TokenBatch, rows: Range<usize>, tile_rows: usize) -> Result<Vec<f32>> {
+        let workspace = self.workspaces.lock().expect("no thread panics while it holds the list").pop();
+        let workspace = match workspace {
+            Some(workspace) => workspace,
+            None => Workspace::new(self.capacity, self.hidden, self.last.up.outputs())?,
+        };
+        let logits = self.forward_in(&workspace, batch, rows, tile_rows);
+        self.workspaces.lock().expect("no thread panics while it holds the list").push(workspace);
+        logits
+    }
+
+    fn forward_in(
+        &self,
+        workspace: &Workspace,
+        batch: &TokenBatch,
+        rows: Range<usize>,
+        tile_rows: usize,
+    ) -> Result<Vec<f32>> {
+        let first = batch.row(rows.start).start;
+        let tokens = first..batch.row(rows.end - 1).end;
+        let keys = || rows.clone().map(|row| batch.row(row).start - first..batch.row(row).end - first);
+        let every: Vec<QueryRows> = keys().map(|keys| QueryRows { queries: keys.clone(), keys }).collect();
+        let firsts: Vec<QueryRows> =
+            keys().enumerate().map(|(row, keys)| QueryRows { queries: row..row + 1, keys }).collect();
+        let starts: Vec<usize> = keys().map(|keys| keys.start).collect();
+
+        let all = workspace.rows(tokens.len())?;
+        let (ids, positions, type_ids) =
+            (&batch.ids()[tokens.clone()], &batch.positions()[tokens.clone()], &batch.type_ids()[tokens]);
+        all.x.inplace_op1(&self.embedding.of(ids, positions, type_ids, tile_rows))?;
+        for layer in &self.layers {
+            let query_key_value = all.projections(3)?;
+            layer.projections.query_key_value.forward(&all.x, &query_key_value, tile_rows)?;
+            let query = query_key_value.narrow(1, 0, self.hidden)?;
+            let key_value = query_key_value.narrow(1, self.hidden, 2 * self.hidden)?;
+            let attention = Attention { heads: self.heads, rows: &every, tile_rows };
+            all.context.inplace_op3(&query, &key_value, &attention)?;
+            layer.finish(&all, &all.x, tile_rows)?;
+        }
+
+        let key_value = all.projections(2)?;
+        self.last.projections.key_value.forward(&all.x, &key_value, tile_rows)?;
+        let firsts_only = workspace.rows(rows.len())?;
+        firsts_only.first.inplace_op2(&all.x, &FirstTokens { starts: &starts })?;
+        self.last.projections.query.forward(&firsts_only.first, &firsts_only.delta, tile_rows)?;
+        let attention = Attention { heads: self.heads, rows: &firsts, tile_rows };
+        firsts_only.context.inplace_op3(&firsts_only.delta, &key_value, &attention)?;
+        self.last.finish(&firsts_only, &firsts_only.first, tile_rows)?;
+        self.head.forward(&firsts_only.first, &firsts_only.delta, tile_rows)?;
+        self.out.forward(&firsts_only.delta, &firsts_only.logits, tile_rows)?;
+        firsts_only.logits.flatten_all()?.to_vec1()
+    }
+}
+
+impl<P> Layer<P> {
+    /// What follows attention, in place on the residual stream `x`.
+    fn finish(&self, rows: &workspace::Rows, x: &Tensor, tile_rows: usize) -> Result<()> {
+        self.output.forward(&rows.context, &rows.delta, tile_rows)?;
+        x.inplace_op2(&rows.delta, &AddNorm { norm: &self.attention_norm, tile_rows })?;
+        self.up.forward(x, &rows.intermediate, tile_rows)?;
+        self.down.forward(&rows.intermediate, &rows.delta, tile_rows)?;
+        x.inplace_op2(&rows.delta, &AddNorm { norm: &self.mlp_norm, tile_rows })
+    }
+
+    fn with<Q>(self, projections: Q) -> Layer<Q> {
+        let Self { output, attention_norm, up, down, mlp_norm, .. } = self;
+        Layer { projections, output, attention_norm, up, down, mlp_norm }
+    }
+}
+
+fn layer(
+    model: &Model,
+    index: usize,
+    activation: Activation,
+) -> std::result::Result<(Layer<()>, Dense), BackendError> {
+    let epsilon = model.config.layer_norm_eps as f32;
+    let weights = weights::layer(model, index)?;
+    let layer = Layer {
+        projections: (),
+        output: linear(&weights.output, Activation::Identity),
+        attention_norm: norm(weights.attention_norm, epsilon),
+        up: linear(&weights.up, activation),
+        down: linear(&weights.down, Activation::Identity),
+        mlp_norm: norm(weights.mlp_norm, epsilon),
+    };
+    Ok((layer, weights.query_key_value))
+}
+
+fn linear(dense: &Dense, activation: Activation) -> Linear {
+    Linear::new(&dense.weight, &dense.bias, activation)
+}
+
+fn norm(norm: Norm, epsilon: f32) -> LayerNorm {
+    LayerNorm { weight: norm.weight, bias: norm.bias, epsilon }
+}
+
+/// Consecutive rows of about [`SPAN_TOKENS`] tokens together; a longer row is a span of its own.
+fn spans(batch: &TokenBatch) -> Vec<Range<usize>> {
+    let mut spans = Vec::new();
+    let mut start = 0;
+    for row in 0..batch.rows() {
+        if row > start && batch.row(row).end - batch.row(start).start > SPAN_TOKENS {
+            spans.push(start..row);
+            start = row;
+        }
+    }
+    spans.push(start..batch.rows());
+    spans
+}

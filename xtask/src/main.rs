@@ -3,10 +3,13 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands talk to the terminal")]
 
+mod bench;
 mod ci;
 mod codegen;
+mod model;
 mod new_backend;
 mod process;
+mod report;
 mod setup;
 mod tidy;
 
@@ -31,6 +34,12 @@ enum Command {
     Codegen(codegen::CodegenArgs),
     /// Check the workspace's invariants: arrows, names, sizes, `unsafe`, documents
     Tidy(tidy::TidyArgs),
+    /// Measure what an experiment asks for, or the backends' forward passes, and write a result with its report
+    Bench(Box<bench::BenchArgs>),
+    /// Render results again, or compare two of them
+    Report(report::ReportArgs),
+    /// Make checkpoints without a hub
+    Model(model::ModelArgs),
     /// Start a backend from the mock: a crate, its registration and its manifest lines
     NewBackend(new_backend::NewBackendArgs),
 }
@@ -41,6 +50,9 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::Codegen(args) => codegen::run(&args),
         Command::Tidy(args) => tidy::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Model(args) => model::run(&args),
         Command::NewBackend(args) => new_backend::run(&args),
     };
     match outcome {

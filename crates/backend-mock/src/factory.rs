@@ -10,7 +10,7 @@ use rerank_core::{
 use crate::Plan;
 use crate::model::MockBackend;
 
-/// Loads [`MockBackend`]s; see [`crate::FACTORY`] for the one that servers register.
+/// Loads mock backends; [`crate::FACTORY`] is the one that servers register.
 #[derive(Debug)]
 pub struct MockFactory {
     plan: Option<Plan>,
@@ -61,7 +61,11 @@ impl BackendFactory for MockFactory {
             shapes: ShapePolicy::Dynamic,
             max_length: spec.max_length,
             max_rows: None,
-            details: BTreeMap::from([("plan".to_owned(), plan.to_string())]),
+            details: BTreeMap::from([
+                ("plan".to_owned(), plan.to_string()),
+                // Read by whoever compares logits with a model's.
+                ("no_reference".to_owned(), "its scores are lexical, not a model's".to_owned()),
+            ]),
         };
         Ok(Box::new(MockBackend::new(info, plan)))
     }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, Result, bail};
-use rerank_report::{Identity, Parity};
+use rerank_report::{Identity, Parity, logit_tolerance, ranks_alike};
 use serde::Deserialize;
 
 use crate::{cli::ParityArgs, client::Client, info::HttpSide};
@@ -47,7 +47,7 @@ pub(crate) async fn run(args: &ParityArgs) -> Result<()> {
     let parity = match pick(&fixture, &identity) {
         Ok(model) => {
             let client = Client::connect(&args.server, 1).await?;
-            let tolerance = args.tolerance.unwrap_or_else(|| tolerance(&identity.dtype));
+            let tolerance = args.tolerance.unwrap_or_else(|| logit_tolerance(&identity.dtype));
             compare(&client, &fixture, model, tolerance).await?
         }
         Err(reason) => Parity::NotApplicable { reason },
@@ -94,17 +94,6 @@ fn pick<'a>(fixture: &'a Fixture, identity: &Identity) -> Result<&'a FixtureMode
 /// Where `/info` says that a backend's scores are not a model's.
 const NO_REFERENCE: &str = "backend.details.no_reference";
 
-/// Largest accepted difference of a logit. Half precision keeps 8 (bf16) or 11 (f16) bits of each intermediate; logits
-/// of these models lie between -12 and 12.
-fn tolerance(dtype: &str) -> f64 {
-    match dtype {
-        "f32" => 1e-4,
-        "f16" => 2e-2,
-        "bf16" => 2e-1,
-        _ => 5e-1,
-    }
-}
-
 async fn compare(client: &Client, fixture: &Fixture, model: &FixtureModel, tolerance: f64) -> Result<Parity> {
     let (mut n, mut max_abs_diff, mut same_ranking) = (0, 0.0_f64, true);
     for (request, expected) in fixture.requests.iter().zip(&model.answers) {
@@ -117,11 +106,7 @@ async fn compare(client: &Client, fixture: &Fixture, model: &FixtureModel, toler
             );
         }
         n += logits.len();
-        for (logit, expected) in logits.iter().zip(&expected.logits) {
-            let difference = (logit - expected).abs();
-            // `max` would drop a NaN, which is the worst of answers.
-            max_abs_diff = if difference.is_nan() { f64::INFINITY } else { max_abs_diff.max(difference) };
-        }
+        max_abs_diff = max_abs_diff.max(rerank_report::max_abs_diff(&logits, &expected.logits));
         same_ranking &= ranks_alike(&logits, &expected.logits, tolerance);
     }
     let software: Vec<String> =
@@ -133,27 +118,4 @@ async fn compare(client: &Client, fixture: &Fixture, model: &FixtureModel, toler
         tolerance,
         same_ranking,
     })
-}
-
-/// Whether no two documents that the reference holds apart by more than the tolerance have changed places.
-fn ranks_alike(logits: &[f64], reference: &[f64], tolerance: f64) -> bool {
-    let pairs = |values: &[f64], a: usize, b: usize| values[a] - values[b];
-    (0..reference.len()).all(|a| {
-        (0..reference.len()).all(|b| pairs(reference, a, b) <= 2.0 * tolerance || pairs(logits, a, b) > 0.0)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn documents_further_apart_than_the_tolerance_must_keep_their_order() {
-        assert!(
-            ranks_alike(&[2.0, 1.0, 0.99], &[2.0, 1.0, 1.001], 1e-2),
-            "a tie within the tolerance may fall either way"
-        );
-        assert!(!ranks_alike(&[1.0, 2.0], &[2.0, 1.0], 1e-2));
-        assert!(!ranks_alike(&[f64::NAN, 1.0], &[2.0, 1.0], 1e-2));
-    }
 }

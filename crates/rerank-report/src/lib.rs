@@ -10,6 +10,7 @@ mod error;
 mod event;
 mod forward;
 mod histogram;
+mod parity;
 mod render;
 mod result;
 mod serving;
@@ -22,6 +23,7 @@ pub use error::ReportError;
 pub use event::{Event, LoadResult};
 pub use forward::{ForwardResult, ForwardRound, ForwardSubject};
 pub use histogram::DurationHistogram;
+pub use parity::{logit_tolerance, max_abs_diff, ranks_alike};
 pub use render::{Table, compare_results, summary_table, write_all};
 pub use result::{BenchResult, Experiment, Parity, SCHEMA_VERSION};
 pub use serving::{

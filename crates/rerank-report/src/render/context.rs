@@ -27,14 +27,14 @@ pub(super) fn models_and_backends(result: &ServingResult) -> String {
         let _ = match &server.outcome {
             Outcome::Served { identity, .. } => writeln!(
                 page,
-                "**Backend:** `{}` | **Device:** `{}` ({}), dtype {}, {} workers of {} threads, max length {} \
+                "**Backend:** `{}` | **Device:** `{}` ({}), dtype {}, {} of {}, max length {} \
                  (`{}`, server {})\n",
                 identity.backend,
                 identity.device,
                 identity.device_name,
                 identity.dtype,
-                identity.workers,
-                identity.threads,
+                number::count(identity.workers, "worker"),
+                number::count(identity.threads, "thread"),
                 identity.max_length,
                 server.label,
                 identity.version

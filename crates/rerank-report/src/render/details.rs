@@ -14,13 +14,13 @@ pub(super) fn run(k: usize, cell: &Cell) -> String {
     let latency = cell.latency();
     let pairs = cell.window_pairs();
     let mut page = format!(
-        "### Run {k}: {}, {}\n\n**Total:** {} pairs in {:.2}s ({} rounds, {} requests)\n\n",
+        "### Run {k}: {}, {}\n\n**Total:** {} pairs in {:.2}s ({}, {})\n\n",
         cell.server,
         cell.load.describe(),
         cell.pairs(),
         cell.seconds(),
-        cell.runs.len(),
-        latency.n()
+        number::count(cell.runs.len() as u64, "round"),
+        number::count(latency.n(), "request")
     );
     let errors = cell.errors();
     if !errors.is_empty() {

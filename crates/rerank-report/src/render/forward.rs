@@ -15,8 +15,11 @@ pub(super) fn report(result: &ForwardResult) -> String {
     for subject in &result.subjects {
         let _ = writeln!(
             page,
-            "**Backend:** `{}` | **Device:** `{}`, dtype {}, {} threads\n",
-            subject.label, subject.device, subject.dtype, subject.threads
+            "**Backend:** `{}` | **Device:** `{}`, dtype {}, {}\n",
+            subject.label,
+            subject.device,
+            subject.dtype,
+            number::count(subject.threads, "thread")
         );
     }
     let _ = writeln!(page, "## Summary\n\n{}", summary(result));

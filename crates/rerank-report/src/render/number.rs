@@ -26,6 +26,11 @@ pub(super) fn percent(value: f64) -> String {
     format!("{:.1}%", value * 100.0)
 }
 
+/// `1 round`, `3 rounds`.
+pub(super) fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,303 @@
+//! `cargo xtask bench forward`: the backends' forward passes, each backend in a process of its own, all of them alive and
+//! measured in turn, shape by shape and round by round.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use cargo_metadata::{Message, MetadataCommand};
+use rerank_report::{
+    BenchResult, Experiment as Account, ForwardResult, ForwardRound, ForwardSubject, Parity, SCHEMA_VERSION,
+};
+
+use super::{
+    BenchArgs,
+    forward_child::{ForwardChild, Measured},
+    load::bar,
+    machine, output,
+    server::workshop,
+};
+use crate::{
+    model,
+    process::{self, cargo, command, root},
+};
+
+const SHAPES: [&str; 4] = ["32x128", "8x128", "1x128", "mix32"];
+const TORCH: &str = "torch-eager";
+const TORCH_SCRIPT: &str = "crates/rerank-conformance/scripts/torch_forward.py";
+/// What the reference logits were made with, and what `--torch-python setup` installs.
+const TORCH_REQUIREMENTS: [&str; 4] =
+    ["torch==2.13.0", "transformers==5.23.0", "safetensors==0.8.0", "numpy==2.4.6"];
+/// Seconds of each shape, of its warm-up, and rounds, unless overridden.
+const DEFAULTS: (u64, u64, u64) = (4, 2, 5);
+
+/// What one process has shown so far.
+struct Subject {
+    child: ForwardChild,
+    rounds: Vec<ForwardRound>,
+    /// Logits of each shape.
+    logits: BTreeMap<String, Vec<Option<f64>>>,
+}
+
+/// The command.
+pub(super) fn run(args: &BenchArgs) -> Result<()> {
+    let (seconds, warm_up, rounds) = (
+        args.seconds.unwrap_or(DEFAULTS.0),
+        args.warm_up.unwrap_or(DEFAULTS.1),
+        args.rounds.unwrap_or(DEFAULTS.2),
+    );
+    let shapes: Vec<String> =
+        if args.shapes.is_empty() { SHAPES.map(str::to_owned).to_vec() } else { args.shapes.clone() };
+    let started = output::now()?;
+    let environment = machine::environment(args.machine.as_deref(), "profile bench")?;
+    let mut subjects = start(args)?;
+    let yardstick = yardstick(args, &subjects)?;
+
+    let n_subjects = subjects.len() as u64;
+    let bar = bar((rounds * seconds + warm_up) * shapes.len() as u64 * n_subjects);
+    for round in 0..=rounds {
+        for shape in &shapes {
+            for subject in &mut subjects {
+                bar.set_message(format!("round {round}/{rounds} {} {shape}", subject.child.label));
+                let time = if round == 0 { warm_up } else { seconds };
+                let measured = subject.child.measure(shape, time as f64)?;
+                subject.note(round, shape, measured)?;
+                bar.inc(time);
+            }
+        }
+    }
+    bar.finish_and_clear();
+
+    let model = one_model(&subjects)?;
+    let reference = subjects.iter().find(|subject| subject.child.label == TORCH);
+    let result = ForwardResult {
+        schema_version: SCHEMA_VERSION,
+        experiment: Account {
+            name: super::FORWARD.to_owned(),
+            description: "Forward passes of the backends, each in its own process, in alternating rounds"
+                .to_owned(),
+            overrides: overrides(args),
+            started,
+            finished: output::now()?,
+        },
+        environment: environment.clone(),
+        model,
+        yardstick,
+        subjects: subjects.iter().map(|subject| subject.account(reference)).collect(),
+    };
+    let wrong: Vec<String> = result
+        .subjects
+        .iter()
+        .filter(|subject| subject.parity.failed())
+        .map(|subject| subject.label.clone())
+        .collect();
+    output::publish(args, &environment, &BenchResult::Forward(Box::new(result)))?;
+    ensure!(wrong.is_empty(), "the result must not be used: wrong logits of {}", wrong.join(", "));
+    Ok(())
+}
+
+/// Which backends and which yardstick is what the command is asked, not a deviation from it.
+fn overrides(args: &BenchArgs) -> Vec<String> {
+    let asked = ["--backends", "--yardstick"];
+    args.overrides().into_iter().filter(|flag| !asked.iter().any(|name| flag.starts_with(name))).collect()
+}
+
+/// Builds and starts everything that is measured.
+fn start(args: &BenchArgs) -> Result<Vec<Subject>> {
+    let packages = packages()?;
+    let names: Vec<String> = if args.backends.is_empty() {
+        packages.iter().filter(|package| package.is_default).map(|package| package.backend.clone()).collect()
+    } else {
+        args.backends.clone()
+    };
+    let model = args.model.as_deref().map(folder_of).transpose()?;
+    let flags: Vec<String> = [("--dtype", &args.dtype), ("--device", &args.device), ("--model", &model)]
+        .into_iter()
+        .filter_map(|(flag, value)| Some([flag.to_owned(), value.clone()?]))
+        .flatten()
+        .collect();
+    let mut subjects = Vec::new();
+    for name in names {
+        let package = packages.iter().find(|package| package.backend == name).with_context(|| {
+            let known: Vec<_> = packages.iter().map(|package| package.backend.as_str()).collect();
+            format!("no backend `{name}` with a forward bench; there are {}", known.join(", "))
+        })?;
+        let mut command = Command::new(build(&package.name, &args.features)?);
+        command.arg("--bench").args(&flags).current_dir(root());
+        subjects.push(ForwardChild::start(name, &mut command)?);
+    }
+    if let Some(python) = &args.torch_python {
+        let python = if python == "setup" { torch_environment()? } else { python.into() };
+        let mut command = Command::new(python);
+        command.arg(TORCH_SCRIPT).args(&flags).current_dir(root());
+        subjects.push(ForwardChild::start(TORCH.to_owned(), &mut command)?);
+    }
+    ensure!(!subjects.is_empty(), "no backend to measure");
+    Ok(subjects
+        .into_iter()
+        .map(|child| Subject { child, rounds: Vec::new(), logits: BTreeMap::new() })
+        .collect())
+}
+
+/// PyTorch if it is there, because that is what readers know; else the first backend.
+fn yardstick(args: &BenchArgs, subjects: &[Subject]) -> Result<Option<String>> {
+    let is_there = |name: &str| subjects.iter().any(|subject| subject.child.label == name);
+    match &args.yardstick {
+        Some(name) if is_there(name) => Ok(Some(name.clone())),
+        Some(name) => bail!("the yardstick `{name}` is not among what is measured"),
+        None if is_there(TORCH) => Ok(Some(TORCH.to_owned())),
+        None => Ok(subjects.first().map(|subject| subject.child.label.clone())),
+    }
+}
+
+/// A folder for the forward benches' `--model`.
+fn folder_of(model: &str) -> Result<String> {
+    let folder = match model {
+        "builtin" => "crates/rerank-model-tiny/model".to_owned(),
+        other => model::resolve(other)?,
+    };
+    ensure!(root().join(&folder).is_dir(), "{folder} is no folder with a model; forward passes know no hub");
+    Ok(folder)
+}
+
+/// A backend crate with a forward bench.
+struct Package {
+    name: String,
+    backend: String,
+    is_default: bool,
+}
+
+/// Backend crates, under the names that the server's features give them.
+fn packages() -> Result<Vec<Package>> {
+    let metadata = MetadataCommand::new().current_dir(root()).no_deps().exec().context("cargo metadata")?;
+    let server = metadata.packages.iter().find(|package| *package.name == "rerank-server");
+    let features = &server.context("the workspace has no rerank-server")?.features;
+    let backend_of = |package: &str| {
+        let dependency = format!("dep:{package}");
+        features.iter().find(|(_, needs)| needs.contains(&dependency)).map(|(feature, _)| feature.clone())
+    };
+    let default = &metadata.workspace_default_members;
+    Ok(metadata
+        .packages
+        .iter()
+        .filter(|package| package.targets.iter().any(|target| target.is_bench() && target.name == "forward"))
+        .filter_map(|package| {
+            Some(Package {
+                name: package.name.to_string(),
+                backend: backend_of(&package.name)?,
+                is_default: default.contains(&package.id),
+            })
+        })
+        .collect())
+}
+
+/// The program of a crate's forward bench.
+fn build(package: &str, features: &[String]) -> Result<PathBuf> {
+    let mut build = cargo("bench --no-run --bench forward --message-format json-render-diagnostics");
+    build.args(["--package", package]).arg("--target-dir").arg(workshop().join("build"));
+    if !features.is_empty() {
+        build.args(["--features", &features.join(",")]);
+    }
+    eprintln!("$ {}", process::shown(&build));
+    let output = build.stderr(std::process::Stdio::inherit()).output().context("cannot start cargo")?;
+    ensure!(output.status.success(), "building the forward bench of {package} ended with {}", output.status);
+    for message in Message::parse_stream(output.stdout.as_slice()) {
+        if let Message::CompilerArtifact(artifact) = message?
+            && artifact.target.name == "forward"
+            && let Some(program) = artifact.executable
+        {
+            return Ok(program.into());
+        }
+    }
+    bail!("cargo names no program for the forward bench of {package}")
+}
+
+/// A Python with torch and transformers under target/, made once.
+fn torch_environment() -> Result<PathBuf> {
+    let folder = workshop().join("torch");
+    let (python, stamp) = (folder.join("bin/python"), folder.join("requirements.txt"));
+    let wanted = TORCH_REQUIREMENTS.join("\n");
+    if fs::read_to_string(&stamp).is_ok_and(|there| there == wanted) {
+        return Ok(python);
+    }
+    process::run(command("python3").args(["-m", "venv", "--clear"]).arg(&folder))
+        .context("Python 3.11 or newer with its venv module is needed (Debian: python3-venv)")?;
+    process::run(command(&python).args(["-m", "pip", "install", "--quiet"]).args(TORCH_REQUIREMENTS))?;
+    fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
+    Ok(python)
+}
+
+/// The model that all processes hold, by name; refuses to compare different ones.
+fn one_model(subjects: &[Subject]) -> Result<String> {
+    let loaded = |subject: &Subject| subject.child.loaded.model_sha256.clone();
+    let first = subjects.first().context("no subject")?;
+    if let Some(other) = subjects.iter().find(|subject| loaded(subject) != loaded(first)) {
+        bail!("{} and {} hold different weights", first.child.label, other.child.label);
+    }
+    let name = &first.child.loaded.model;
+    let name = Path::new(name).file_name().map_or(name.clone(), |_| name.clone());
+    Ok(format!("{name} (sha256 {:.16})", loaded(first)))
+}
+
+impl Subject {
+    fn note(&mut self, round: u64, shape: &str, measured: Measured) -> Result<()> {
+        let Measured { rows, iterations, tokens, seconds, logits } = measured;
+        let known = self.logits.entry(shape.to_owned()).or_insert_with(|| logits.clone());
+        // Accelerators may add in another order from call to call; parity tells how far logits may lie apart.
+        ensure!(known.len() == logits.len(), "{}: another number of logits than before", self.child.label);
+        if round > 0 {
+            let round = round as usize;
+            let tokens = tokens / iterations;
+            self.rounds.push(ForwardRound { round, shape: shape.to_owned(), rows, tokens, seconds });
+        }
+        Ok(())
+    }
+
+    fn account(&self, reference: Option<&Self>) -> ForwardSubject {
+        let backend = &self.child.loaded.backend;
+        ForwardSubject {
+            label: self.child.label.clone(),
+            device: format!("{} ({})", backend.device, backend.device_name),
+            dtype: backend.dtype.clone(),
+            threads: backend.threads,
+            parity: self.parity(reference),
+            rounds: self.rounds.clone(),
+        }
+    }
+
+    fn parity(&self, reference: Option<&Self>) -> Parity {
+        let not_applicable = |reason: &str| Parity::NotApplicable { reason: reason.to_owned() };
+        if let Some(reason) = self.child.loaded.backend.details.get("no_reference") {
+            return not_applicable(reason);
+        }
+        let Some(reference) = reference else {
+            return not_applicable("the reference is PyTorch in the same run: --torch-python");
+        };
+        if std::ptr::eq(self, reference) {
+            return not_applicable("it is the reference");
+        }
+        let tolerance = rerank_report::logit_tolerance(&self.child.loaded.backend.dtype);
+        let (mut n, mut max_abs_diff, mut same_ranking) = (0, 0.0_f64, true);
+        for (shape, logits) in &self.logits {
+            let number =
+                |logits: &[Option<f64>]| logits.iter().map(|l| l.unwrap_or(f64::NAN)).collect::<Vec<_>>();
+            let (own, expected) = (number(logits), number(&reference.logits[shape]));
+            n += own.len();
+            max_abs_diff = max_abs_diff.max(rerank_report::max_abs_diff(&own, &expected));
+            same_ranking &= rerank_report::ranks_alike(&own, &expected, tolerance);
+        }
+        let details = &reference.child.loaded.backend.details;
+        let version = details.get("torch").map_or("", String::as_str);
+        Parity::Checked {
+            reference: format!("PyTorch {version} {} in the same run", reference.child.loaded.backend.dtype),
+            n,
+            max_abs_diff,
+            tolerance,
+            same_ranking,
+        }
+    }
+}

@@ -56,7 +56,11 @@ mod tests {
         }
 
         fn probe(&self) -> Result<Vec<DeviceInfo>, Unavailable> {
-            let info = |device, name: &str| DeviceInfo { device, name: name.into(), dtypes: vec![DType::F16, DType::F32] };
+            let info = |device, name: &str| DeviceInfo {
+                device,
+                name: name.into(),
+                dtypes: vec![DType::F16, DType::F32],
+            };
             match self.1 {
                 true => Ok(vec![info(Device::Cuda(0), "NVIDIA H100"), info(Device::Cpu, "EPYC")]),
                 false => Err(Unavailable::new("no Apple GPU; MLX needs one")),
@@ -71,6 +75,18 @@ mod tests {
     #[test]
     fn every_backend_has_a_line_and_every_absence_a_reason() {
         let table = table(&[&Fake("mlx", false), &Fake("candle", true)], &["candle", "mlx", "torch"]);
-        insta::assert_snapshot!(table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n"), @"");
+        insta::assert_snapshot!(table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n"), @r"
+        ────────────────────────────────────────────────────────────────────────────────────────────────
+         backend   compiled in   usable   device   dtypes, best first   name or reason
+        ════════════════════════════════════════════════════════════════════════════════════════════════
+         mlx       yes           no                                     no Apple GPU; MLX needs one
+        ────────────────────────────────────────────────────────────────────────────────────────────────
+         candle    yes           yes      cuda:0   f16 f32              NVIDIA H100
+        ────────────────────────────────────────────────────────────────────────────────────────────────
+         candle    yes           yes      cpu      f16 f32              EPYC
+        ────────────────────────────────────────────────────────────────────────────────────────────────
+         torch     no            no                                     rebuild with `--features torch`
+        ────────────────────────────────────────────────────────────────────────────────────────────────
+        ");
     }
 }

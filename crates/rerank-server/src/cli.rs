@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rerank_core::{DType, Device};
 
-use crate::config::{Listen, millis};
+use crate::config::{Listen, millis, positive};
 use crate::model_store::ModelRef;
 use crate::select::{BackendName, Wish};
 
@@ -71,19 +71,19 @@ pub struct ModelArgs {
     #[arg(long, env = "RERANK_DTYPE", value_name = "DTYPE", default_value = "auto")]
     pub dtype: Wish<DType>,
     /// CPU threads that each worker computes with [default: the usable cores, shared between the workers]
-    #[arg(long, env = "RERANK_THREADS", value_name = "N")]
+    #[arg(long, env = "RERANK_THREADS", value_name = "N", value_parser = positive)]
     pub threads: Option<NonZeroUsize>,
     /// Threads that tokenise [default: the usable cores, 8 at most]
-    #[arg(long, env = "RERANK_TOKENIZER_THREADS", value_name = "N")]
+    #[arg(long, env = "RERANK_TOKENIZER_THREADS", value_name = "N", value_parser = positive)]
     pub tokenizer_threads: Option<NonZeroUsize>,
     /// Longest pair in tokens; what is longer is truncated [default: what the model takes]
-    #[arg(long, env = "RERANK_MAX_LENGTH", value_name = "N")]
+    #[arg(long, env = "RERANK_MAX_LENGTH", value_name = "N", value_parser = positive)]
     pub max_length: Option<NonZeroUsize>,
     /// Tokens that one batch may cost, padding included [default: 16384]
-    #[arg(long, env = "RERANK_MAX_BATCH_TOKENS", value_name = "N")]
+    #[arg(long, env = "RERANK_MAX_BATCH_TOKENS", value_name = "N", value_parser = positive)]
     pub max_batch_tokens: Option<NonZeroUsize>,
     /// Rows that one batch may have; 1 turns dynamic batching off [default: the token budget alone decides]
-    #[arg(long, env = "RERANK_MAX_BATCH_ROWS", value_name = "N")]
+    #[arg(long, env = "RERANK_MAX_BATCH_ROWS", value_name = "N", value_parser = positive)]
     pub max_batch_rows: Option<NonZeroUsize>,
     /// Load hub models from the local cache only (HF_HUB_OFFLINE=1 does the same)
     #[arg(long, env = "RERANK_OFFLINE")]
@@ -121,7 +121,7 @@ pub struct ListenArgs {
     #[arg(long, env = "RERANK_DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 30)]
     pub drain_timeout: u64,
     /// Threads for sockets and protocols, apart from those that tokenise and compute [default: a quarter of the usable cores]
-    #[arg(long, env = "RERANK_IO_THREADS", value_name = "N")]
+    #[arg(long, env = "RERANK_IO_THREADS", value_name = "N", value_parser = positive)]
     pub io_threads: Option<NonZeroUsize>,
 }
 
@@ -130,22 +130,22 @@ pub struct ListenArgs {
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
     /// Copies of the model, each on a thread of its own
-    #[arg(long, env = "RERANK_WORKERS", value_name = "N", default_value = "1")]
+    #[arg(long, env = "RERANK_WORKERS", value_name = "N", default_value = "1", value_parser = positive)]
     pub workers: NonZeroUsize,
     /// Tokens that may wait; a request beyond them is refused with 429 or RESOURCE_EXHAUSTED [default: 1048576]
-    #[arg(long, env = "RERANK_QUEUE_TOKENS", value_name = "N")]
+    #[arg(long, env = "RERANK_QUEUE_TOKENS", value_name = "N", value_parser = positive)]
     pub queue_tokens: Option<NonZeroUsize>,
     /// Batches' worth of waiting rows that are sorted by length, so that like goes with like [default: 4]
-    #[arg(long, env = "RERANK_LOOK_AHEAD", value_name = "N")]
+    #[arg(long, env = "RERANK_LOOK_AHEAD", value_name = "N", value_parser = positive)]
     pub look_ahead: Option<NonZeroUsize>,
     /// Milliseconds that an idle worker waits for a batch to fill; 0 starts at once
     #[arg(long, env = "RERANK_MAX_WAIT_MS", value_name = "MS", default_value = "0", value_parser = millis)]
     pub max_wait_ms: std::time::Duration,
     /// Documents or pairs that one request may have
-    #[arg(long, env = "RERANK_MAX_DOCUMENTS", value_name = "N", default_value = "10000")]
+    #[arg(long, env = "RERANK_MAX_DOCUMENTS", value_name = "N", default_value = "10000", value_parser = positive)]
     pub max_documents: NonZeroUsize,
     /// Bytes that one request may have
-    #[arg(long, env = "RERANK_PAYLOAD_LIMIT", value_name = "BYTES", default_value = "16777216")]
+    #[arg(long, env = "RERANK_PAYLOAD_LIMIT", value_name = "BYTES", default_value = "16777216", value_parser = positive)]
     pub payload_limit: NonZeroUsize,
     /// Deadline for requests that bring none, in milliseconds [default: none]
     #[arg(long, env = "RERANK_REQUEST_TIMEOUT_MS", value_name = "MS", value_parser = millis)]
@@ -187,7 +187,7 @@ pub struct RankArgs {
     #[arg(value_name = "FILE", default_value = "-")]
     pub file: PathBuf,
     /// How many of the best to print [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub top_n: Option<NonZeroUsize>,
     /// One JSON object a line instead of a table
     #[arg(long)]
@@ -227,7 +227,9 @@ mod tests {
     #[test]
     fn every_flag_of_the_server_is_an_environment_variable_of_the_same_name() {
         for arg in Cli::command().get_arguments() {
-            let Some(long) = arg.get_long().filter(|long| !["help", "version"].contains(long)) else { continue };
+            let Some(long) = arg.get_long().filter(|long| !["help", "version"].contains(long)) else {
+                continue;
+            };
             let expected = format!("RERANK_{}", long.replace('-', "_").to_uppercase());
             assert_eq!(arg.get_env().and_then(|name| name.to_str()), Some(expected.as_str()), "--{long}");
         }

@@ -50,7 +50,13 @@ impl fmt::Display for Listen {
 /// Milliseconds as a duration, fractions allowed.
 pub(crate) fn millis(text: &str) -> Result<Duration, String> {
     let ms: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of milliseconds"))?;
-    Duration::try_from_secs_f64(ms / 1000.0).map_err(|_| format!("`{text}` is not a duration in milliseconds"))
+    Duration::try_from_secs_f64(ms / 1000.0)
+        .map_err(|_| format!("`{text}` is not a duration in milliseconds"))
+}
+
+/// A count, at least one.
+pub(crate) fn positive(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "a whole number of at least 1 is expected".to_owned())
 }
 
 /// The flags contradict each other or this build.
@@ -60,7 +66,9 @@ pub enum ConfigError {
     #[error("both --http and --grpc are off: nothing would be served")]
     Deaf,
     /// The transport is not compiled in.
-    #[error("--{transport} {address}: this build is without {transport}; rebuild with `--features {transport}`")]
+    #[error(
+        "--{transport} {address}: this build is without {transport}; rebuild with `--features {transport}`"
+    )]
     NoTransport {
         /// `http` or `grpc`, the flag and the feature.
         transport: &'static str,

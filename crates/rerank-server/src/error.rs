@@ -107,7 +107,9 @@ impl ApiError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Engine(EngineError::Overloaded { retry_after }) => Some(*retry_after),
-            Self::Engine(EngineError::NotReady { .. } | EngineError::Draining) => Some(Duration::from_secs(1)),
+            Self::Engine(EngineError::NotReady { .. } | EngineError::Draining) => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
         }
     }

@@ -63,14 +63,19 @@ async fn no_such_path(State(service): State<Arc<Service>>, uri: Uri) -> Response
     reply::refuse(&service, &ApiError::NoSuchPath(uri.path().to_owned()))
 }
 
-async fn method_not_allowed(State(service): State<Arc<Service>>, method: Method, request: Request) -> Response {
+async fn method_not_allowed(
+    State(service): State<Arc<Service>>,
+    method: Method,
+    request: Request,
+) -> Response {
     let path = request.uri().path().to_owned();
     reply::refuse(&service, &ApiError::MethodNotAllowed { path, method: method.to_string() })
 }
 
 /// No request is known to get here; one that does costs an answer and not the connection.
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
-    let what = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let what =
+        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     tracing::error!(panic = what.unwrap_or("of unknown kind"), "a handler panicked");
     reply::error(&ApiError::Panicked)
 }

@@ -15,10 +15,27 @@ use crate::info::ServerInfo;
 use crate::service::Service;
 
 /// Upper bounds in seconds, from a cached answer of a small model to a large batch on a slow machine.
-const SECONDS: &[f64] =
-    &[1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, f64::MAX];
+const SECONDS: &[f64] = &[
+    1e-4,
+    2.5e-4,
+    5e-4,
+    1e-3,
+    2.5e-3,
+    5e-3,
+    1e-2,
+    2.5e-2,
+    5e-2,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    f64::INFINITY,
+];
 /// Upper bounds in rows a batch.
-const ROWS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, f64::MAX];
+const ROWS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, f64::INFINITY];
 
 /// All metrics as OpenMetrics text.
 pub(crate) fn render(service: &Service) -> String {
@@ -62,22 +79,28 @@ impl Snapshot {
         families.counter("requests", "Requests answered with scores", totals.requests)?;
         families.counter("pairs", "Pairs in those requests", totals.pairs)?;
         families.counter("tokens", "Tokens in those requests, padding not counted", totals.tokens)?;
-        let failures = totals.failures.iter().map(|(reason, count)| ([("reason", (*reason).to_owned())], *count));
+        let failures =
+            totals.failures.iter().map(|(reason, count)| ([("reason", (*reason).to_owned())], *count));
         families.counters("request_failures", "Requests that got an error", failures)?;
         families.histogram("request_seconds", "First byte to reply", |metric| {
             let seconds = &totals.total;
             let (buckets, sum) = (buckets(&seconds.histogram, SECONDS, 1e9), seconds.sum_ns as f64 / 1e9);
             metric.encode_histogram::<NoLabelSet>(sum, seconds.histogram.len(), &buckets, None)
         })?;
-        families.histogram("stage_seconds", "Time in each stage; the stages of a request sum to it", |metric| {
-            for (stage, seconds) in Stage::ALL.iter().zip(&totals.stages) {
-                let (buckets, sum) = (buckets(&seconds.histogram, SECONDS, 1e9), seconds.sum_ns as f64 / 1e9);
-                let labels = [("stage", stage.name())];
-                let mut metric = metric.encode_family(&labels)?;
-                metric.encode_histogram::<NoLabelSet>(sum, seconds.histogram.len(), &buckets, None)?;
-            }
-            Ok(())
-        })
+        families.histogram(
+            "stage_seconds",
+            "Time in each stage; the stages of a request sum to it",
+            |metric| {
+                for (stage, seconds) in Stage::ALL.iter().zip(&totals.stages) {
+                    let (buckets, sum) =
+                        (buckets(&seconds.histogram, SECONDS, 1e9), seconds.sum_ns as f64 / 1e9);
+                    let labels = [("stage", stage.name())];
+                    let mut metric = metric.encode_family(&labels)?;
+                    metric.encode_histogram::<NoLabelSet>(sum, seconds.histogram.len(), &buckets, None)?;
+                }
+                Ok(())
+            },
+        )
     }
 
     fn workers(&self, families: &mut Families<'_>) -> fmt::Result {

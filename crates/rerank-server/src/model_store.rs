@@ -57,7 +57,9 @@ pub struct OpenModel {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The binary holds no model.
-    #[error("this build has no built-in model; name one with --model, or rebuild with `--features embedded-model`")]
+    #[error(
+        "this build has no built-in model; name one with --model, or rebuild with `--features embedded-model`"
+    )]
     NoBuiltin,
     /// The folder is none.
     #[error("model folder `{}` does not exist", .0.display())]
@@ -126,9 +128,13 @@ mod tests {
         assert_eq!(parse("./model"), Ok(ModelRef::Dir("./model".into())));
         assert_eq!(parse("/no/such/model"), Ok(ModelRef::Dir("/no/such/model".into())));
         assert_eq!(parse("src"), Ok(ModelRef::Dir("src".into())), "a folder that exists is meant");
-        let Ok(ModelRef::Hub(reference)) = parse("BAAI/bge-reranker-base@refs/pr/3") else { panic!("not a hub id") };
+        let Ok(ModelRef::Hub(reference)) = parse("BAAI/bge-reranker-base@refs/pr/3") else {
+            panic!("not a hub id")
+        };
         assert_eq!((reference.id(), reference.revision()), ("BAAI/bge-reranker-base", "refs/pr/3"));
-        for text in ["", "a/b/c", "a b", "org/", "@main", "org/name@", "org/name@../up", "org/..", "https://x.y/z"] {
+        for text in
+            ["", "a/b/c", "a b", "org/", "@main", "org/name@", "org/name@../up", "org/..", "https://x.y/z"]
+        {
             assert!(parse(text).unwrap_err().contains("ORG/NAME[@REVISION]"), "{text}");
         }
     }

@@ -49,7 +49,8 @@ pub fn run(args: &RankArgs) -> Result<()> {
     })?;
     let top_n = args.top_n.map(NonZeroUsize::get);
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let printed = if args.json { print_json(&scored, top_n, &mut out) } else { print_table(&scored, top_n, &mut out) };
+    let printed =
+        if args.json { print_json(&scored, top_n, &mut out) } else { print_table(&scored, top_n, &mut out) };
     match printed.and_then(|()| out.flush()) {
         // `| head` has seen enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -60,7 +61,8 @@ pub fn run(args: &RankArgs) -> Result<()> {
 fn print_json(scored: &Scored, top_n: Option<usize>, out: &mut impl Write) -> std::io::Result<()> {
     for (rank, place) in scored.ranked(top_n).into_iter().enumerate() {
         let document = scored.texts.document(place.index);
-        let line = Line { rank: rank + 1, index: place.index, score: place.score, logit: place.logit, document };
+        let line =
+            Line { rank: rank + 1, index: place.index, score: place.score, logit: place.logit, document };
         serde_json::to_writer(&mut *out, &line)?;
         writeln!(out)?;
     }

@@ -75,7 +75,14 @@ pub struct Selection {
 
 impl fmt::Debug for Selection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} on {} in {}, passed over {:?}", self.factory.name(), self.device, self.dtype, self.rejected)
+        write!(
+            f,
+            "{} on {} in {}, passed over {:?}",
+            self.factory.name(),
+            self.device,
+            self.dtype,
+            self.rejected
+        )
     }
 }
 
@@ -110,7 +117,9 @@ pub enum SelectError {
         known: String,
     },
     /// An alias names a device, and so does `--device`.
-    #[error("`--backend {alias}` means device `{implied}`, but `--device {named}` was given; drop one of them")]
+    #[error(
+        "`--backend {alias}` means device `{implied}`, but `--device {named}` was given; drop one of them"
+    )]
     Contradiction {
         /// The alias typed.
         alias: String,
@@ -267,8 +276,11 @@ mod tests {
 
         fn probe(&self) -> Result<Vec<DeviceInfo>, Unavailable> {
             let devices = self.probe.map_err(Unavailable::new)?;
-            let info =
-                |&(device, dtypes): &(Device, &[DType])| DeviceInfo { device, name: "fake".into(), dtypes: dtypes.to_vec() };
+            let info = |&(device, dtypes): &(Device, &[DType])| DeviceInfo {
+                device,
+                name: "fake".into(),
+                dtypes: dtypes.to_vec(),
+            };
             Ok(devices.iter().map(info).collect())
         }
 

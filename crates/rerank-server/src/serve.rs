@@ -119,7 +119,10 @@ impl Server {
             tracing::debug!("connections were still open at the end");
         }
         if !drained {
-            tracing::warn!(seconds = self.drain_timeout.as_secs_f64(), "the drain timeout passed with requests in flight");
+            tracing::warn!(
+                seconds = self.drain_timeout.as_secs_f64(),
+                "the drain timeout passed with requests in flight"
+            );
             return Ok(Outcome::Abandoned);
         }
         tracing::info!("drained");
@@ -171,7 +174,8 @@ async fn grpc(
 }
 
 fn log_addresses(http: Option<SocketAddr>, grpc: Option<SocketAddr>) {
-    let show = |address: Option<SocketAddr>| address.map_or_else(|| "off".to_owned(), |address| address.to_string());
+    let show =
+        |address: Option<SocketAddr>| address.map_or_else(|| "off".to_owned(), |address| address.to_string());
     tracing::info!(http = show(http), grpc = show(grpc), "listening");
 }
 

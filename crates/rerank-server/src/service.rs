@@ -118,7 +118,9 @@ pub fn check_query(query: &str) -> Result<(), ApiError> {
 /// Checks how many of the best are wanted.
 pub fn check_top_n(top_n: Option<usize>) -> Result<Option<usize>, ApiError> {
     match top_n {
-        Some(0) => Err(ApiError::Invalid("top_n is 0: it must be at least 1; leave it out for all".to_owned())),
+        Some(0) => {
+            Err(ApiError::Invalid("top_n is 0: it must be at least 1; leave it out for all".to_owned()))
+        }
         other => Ok(other),
     }
 }

@@ -38,9 +38,14 @@ impl Api {
         Ok(Terms { truncation: convert::truncation(truncation, direction)?, deadline, timeline })
     }
 
-    async fn answer_rerank(&self, request: Request<wire::RerankRequest>) -> Result<Answer<wire::RerankResponse>, ApiError> {
-        let terms = self.terms(&request, request.get_ref().truncation, request.get_ref().truncation_direction)?;
-        let wire::RerankRequest { query, documents, top_n, return_documents, raw_scores, .. } = request.into_inner();
+    async fn answer_rerank(
+        &self,
+        request: Request<wire::RerankRequest>,
+    ) -> Result<Answer<wire::RerankResponse>, ApiError> {
+        let terms =
+            self.terms(&request, request.get_ref().truncation, request.get_ref().truncation_direction)?;
+        let wire::RerankRequest { query, documents, top_n, return_documents, raw_scores, .. } =
+            request.into_inner();
         let top_n = check_top_n(top_n.map(|n| n as usize))?;
         let scored = self.service.rerank(query, documents, terms).await?;
         let place = |place: rerank_engine::Ranked| wire::RankedDocument {
@@ -52,8 +57,12 @@ impl Api {
         Ok(Answer::of(&scored, |usage, timings| wire::RerankResponse { results, usage, timings }))
     }
 
-    async fn answer_score(&self, request: Request<wire::ScoreRequest>) -> Result<Answer<wire::ScoreResponse>, ApiError> {
-        let terms = self.terms(&request, request.get_ref().truncation, request.get_ref().truncation_direction)?;
+    async fn answer_score(
+        &self,
+        request: Request<wire::ScoreRequest>,
+    ) -> Result<Answer<wire::ScoreResponse>, ApiError> {
+        let terms =
+            self.terms(&request, request.get_ref().truncation, request.get_ref().truncation_direction)?;
         let wire::ScoreRequest { pairs, raw_scores, .. } = request.into_inner();
         let pairs = pairs.into_iter().map(|pair| (pair.query, pair.document)).collect();
         let scored = self.service.score(pairs, terms).await?;
@@ -94,12 +103,18 @@ impl<T> Answer<T> {
 
 #[tonic::async_trait]
 impl wire::rerank_server::Rerank for Api {
-    async fn rerank(&self, request: Request<wire::RerankRequest>) -> Result<Response<wire::RerankResponse>, Status> {
+    async fn rerank(
+        &self,
+        request: Request<wire::RerankRequest>,
+    ) -> Result<Response<wire::RerankResponse>, Status> {
         let answer = self.answer_rerank(request).await;
         answer.map(Answer::into_response).map_err(|error| self.refuse(&error))
     }
 
-    async fn score(&self, request: Request<wire::ScoreRequest>) -> Result<Response<wire::ScoreResponse>, Status> {
+    async fn score(
+        &self,
+        request: Request<wire::ScoreRequest>,
+    ) -> Result<Response<wire::ScoreResponse>, Status> {
         let answer = self.answer_score(request).await;
         answer.map(Answer::into_response).map_err(|error| self.refuse(&error))
     }

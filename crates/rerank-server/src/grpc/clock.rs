@@ -196,7 +196,10 @@ mod tests {
     use super::*;
 
     fn timeout(text: &'static str) -> Option<Duration> {
-        grpc_timeout(&HeaderMap::from_iter([("grpc-timeout".parse().unwrap(), HeaderValue::from_static(text))]))
+        grpc_timeout(&HeaderMap::from_iter([(
+            "grpc-timeout".parse().unwrap(),
+            HeaderValue::from_static(text),
+        )]))
     }
 
     #[test]

@@ -6,7 +6,11 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 /// Tells the health service of every change, for the service by name and for the server as a whole (the empty name).
-pub(super) async fn follow(reporter: HealthReporter, mut status: watch::Receiver<Status>, service: &'static str) {
+pub(super) async fn follow(
+    reporter: HealthReporter,
+    mut status: watch::Receiver<Status>,
+    service: &'static str,
+) {
     loop {
         let serving = match &*status.borrow_and_update() {
             Status::Ready => ServingStatus::Serving,

@@ -41,6 +41,7 @@ async fn read(request: Request, limit: usize) -> Result<Bytes, ApiError> {
 fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
     let Some(value) = headers.get(TIMEOUT) else { return Ok(None) };
     let ms = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    ms.map(|ms| Some(Duration::from_millis(ms)))
-        .ok_or_else(|| ApiError::Invalid(format!("{TIMEOUT} {value:?} is not a whole number of milliseconds")))
+    ms.map(|ms| Some(Duration::from_millis(ms))).ok_or_else(|| {
+        ApiError::Invalid(format!("{TIMEOUT} {value:?} is not a whole number of milliseconds"))
+    })
 }

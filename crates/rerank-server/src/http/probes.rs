@@ -42,7 +42,9 @@ pub(super) async fn readyz(State(service): State<Arc<Service>>) -> Response {
 /// What was really loaded; 503 until it is.
 pub(super) async fn info(State(service): State<Arc<Service>>) -> Response {
     match service.info() {
-        Ok(info) => reply::json(200, serde_json::to_vec(&info).expect("numbers and strings always have a JSON form")),
+        Ok(info) => {
+            reply::json(200, serde_json::to_vec(&info).expect("numbers and strings always have a JSON form"))
+        }
         Err(error) => reply::error(&ApiError::from(error)),
     }
 }

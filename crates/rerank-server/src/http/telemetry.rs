@@ -19,9 +19,8 @@ const SCHEMA: u32 = 1;
 
 #[derive(Deserialize)]
 pub(super) struct Since {
-    /// The first sample wanted.
-    #[serde(default)]
-    since: u64,
+    /// The first sample wanted; a string, so that the refusal of what is no number can be ours.
+    since: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -38,9 +37,11 @@ pub(super) async fn samples(
     State(service): State<Arc<Service>>,
     since: Result<Query<Since>, QueryRejection>,
 ) -> Response {
-    let since = match since {
-        Ok(Query(since)) => since.since,
-        Err(error) => return reply::error(&ApiError::Invalid(error.body_text())),
+    let asked = since.ok().and_then(|Query(since)| since.since).unwrap_or_else(|| "0".to_owned());
+    let Ok(since) = asked.parse() else {
+        return reply::error(&ApiError::Invalid(format!(
+            "`since` is `{asked}`: a sample's `seq` is expected"
+        )));
     };
     let samples = service.engine().telemetry().samples_since(since);
     let answer = Samples {

@@ -18,15 +18,15 @@ pub(super) struct RerankBody {
     query: Option<String>,
     texts: Option<Vec<String>>,
     documents: Option<Vec<Document>>,
-    top_n: Option<usize>,
-    top_k: Option<usize>,
+    top_n: Option<u32>,
+    top_k: Option<u32>,
     return_text: Option<bool>,
     return_documents: Option<bool>,
     raw_scores: Option<bool>,
     truncate: Option<bool>,
     truncation_direction: Option<DirectionField>,
     truncation_strategy: Option<StrategyField>,
-    max_tokens_per_doc: Option<usize>,
+    max_tokens_per_doc: Option<u32>,
 }
 
 /// Which client family asked, and so how the answer looks.
@@ -63,15 +63,17 @@ impl RerankBody {
         let Some(query) = self.query else { return invalid("`query` is missing") };
         let (shape, documents) = match (self.texts, self.documents) {
             (Some(texts), None) => (Shape::Texts, texts),
-            (None, Some(documents)) => (Shape::Documents, documents.into_iter().map(|Document(text)| text).collect()),
+            (None, Some(documents)) => {
+                (Shape::Documents, documents.into_iter().map(|Document(text)| text).collect())
+            }
             (Some(_), Some(_)) => return invalid("both `texts` and `documents` are given: send one of them"),
             (None, None) => return invalid("`documents` (or `texts`) is missing: there is nothing to rank"),
         };
         let top_n = match (self.top_n, self.top_k) {
             (Some(n), Some(k)) if n != k => return invalid("`top_n` and `top_k` differ: send one of them"),
-            (n, k) => check_top_n(n.or(k))?,
+            (n, k) => check_top_n(n.or(k).map(|n| n as usize))?,
         };
-        if let Some(wanted) = self.max_tokens_per_doc.filter(|&wanted| wanted < max_length) {
+        if let Some(wanted) = self.max_tokens_per_doc.filter(|&wanted| (wanted as usize) < max_length) {
             return Err(ApiError::Invalid(format!(
                 "`max_tokens_per_doc` {wanted} is below the server's {max_length} tokens a pair and cannot be honoured: leave it \
                  out, or start the server with --max-length"
@@ -83,7 +85,8 @@ impl RerankBody {
             (Some(false), _) => Strategy::Refuse,
             (_, strategy) => strategy.map_or(Strategy::LongestFirst, |StrategyField(strategy)| strategy),
         };
-        let direction = self.truncation_direction.map_or(Direction::Right, |DirectionField(direction)| direction);
+        let direction =
+            self.truncation_direction.map_or(Direction::Right, |DirectionField(direction)| direction);
         Ok(RerankCall { query, documents, truncation: Truncation { strategy, direction }, answer })
     }
 }
@@ -245,8 +248,14 @@ pub(super) fn answer(form: AnswerForm, scored: &Scored, id: &str, model: &str) -
 /// Reads JSON, and says on failure which field is at fault. The second pass that finds it costs only the senders of
 /// bodies that are wrong.
 pub(super) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, ApiError> {
+    // serde would take an array for a structure, field by field.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(ApiError::Invalid("the body is an array: an object is expected".to_owned()));
+    }
     serde_json::from_slice(body).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => located::<T>(body).unwrap_or_else(|| ApiError::Invalid(error.to_string())),
+        serde_json::error::Category::Data => {
+            located::<T>(body).unwrap_or_else(|| ApiError::Invalid(error.to_string()))
+        }
         _ => ApiError::Malformed(error.to_string()),
     })
 }
@@ -256,7 +265,11 @@ fn located<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Option<ApiError> {
     let error = serde_path_to_error::deserialize::<_, T>(&mut deserializer).err()?;
     let path = error.path().to_string();
     let what = error.inner();
-    Some(ApiError::Invalid(if path == "." { format!("the body: {what}") } else { format!("`{path}`: {what}") }))
+    Some(ApiError::Invalid(if path == "." {
+        format!("the body: {what}")
+    } else {
+        format!("`{path}`: {what}")
+    }))
 }
 
 #[cfg(test)]
@@ -274,30 +287,35 @@ mod tests {
 
     #[test]
     fn both_shapes_are_understood_and_what_clients_add_is_ignored() {
-        let tei = call(r#"{"query": "q", "texts": ["a"], "return_text": true, "raw_scores": false, "top_n": 3}"#).unwrap();
+        let tei =
+            call(r#"{"query": "q", "texts": ["a"], "return_text": true, "raw_scores": false, "top_n": 3}"#)
+                .unwrap();
         assert_eq!((tei.answer.shape, tei.documents), (Shape::Texts, vec!["a".to_owned()]));
         let cohere = r#"{"model": "m", "query": "q", "documents": ["a", {"text": "b", "title": 1}], "rank_fields": [],
                          "max_chunks_per_doc": 10, "max_tokens_per_doc": 4096, "truncation_direction": "LEFT"}"#;
         let cohere = call(cohere).unwrap();
-        assert_eq!((cohere.answer.shape, cohere.documents), (Shape::Documents, vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(
+            (cohere.answer.shape, cohere.documents),
+            (Shape::Documents, vec!["a".to_owned(), "b".to_owned()])
+        );
         assert_eq!(cohere.truncation.direction, Direction::Left);
     }
 
     #[test]
     fn refusals_name_the_field() {
         insta::assert_snapshot!(refusal("{"), @"400 the body is not JSON: EOF while parsing an object at line 1 column 1");
-        insta::assert_snapshot!(refusal("[]"), @"");
-        insta::assert_snapshot!(refusal(r#"{"query": 1, "texts": []}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"query": "q", "texts": ["a", null]}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"query": "q", "documents": ["a", {"txt": "b"}]}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"query": "q", "documents": [7]}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"query": "q", "documents": ["a"], "top_n": -1}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"query": "q", "documents": ["a"], "top_n": 0}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"query": "q", "documents": ["a"], "top_n": 1, "top_k": 2}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"query": "q", "documents": ["a"], "truncation_direction": "up"}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"query": "q", "documents": ["a"], "max_tokens_per_doc": 100}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"query": "q", "documents": ["a"], "texts": ["a"]}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"query": "q"}"#), @"");
-        insta::assert_snapshot!(refusal(r#"{"documents": ["a"]}"#), @"");
+        insta::assert_snapshot!(refusal("[]"), @"422 the body is an array: an object is expected");
+        insta::assert_snapshot!(refusal(r#"{"query": 1, "texts": []}"#), @"422 `query`: invalid type: integer `1`, expected a string at line 1 column 11");
+        insta::assert_snapshot!(refusal(r#"{"query": "q", "texts": ["a", null]}"#), @"422 `texts[1]`: invalid type: null, expected a string at line 1 column 34");
+        insta::assert_snapshot!(refusal(r#"{"query": "q", "documents": ["a", {"txt": "b"}]}"#), @"422 `documents[1]`: missing field `text` at line 1 column 46");
+        insta::assert_snapshot!(refusal(r#"{"query": "q", "documents": [7]}"#), @"422 `documents[0]`: invalid type: integer `7`, expected a string or an object with `text` at line 1 column 30");
+        insta::assert_snapshot!(refusal(r#"{"query": "q", "documents": ["a"], "top_n": -1}"#), @"422 `top_n`: invalid value: integer `-1`, expected u32 at line 1 column 46");
+        insta::assert_snapshot!(refusal(r#"{"query": "q", "documents": ["a"], "top_n": 0}"#), @"422 top_n is 0: it must be at least 1; leave it out for all");
+        insta::assert_snapshot!(refusal(r#"{"query": "q", "documents": ["a"], "top_n": 1, "top_k": 2}"#), @"422 `top_n` and `top_k` differ: send one of them");
+        insta::assert_snapshot!(refusal(r#"{"query": "q", "documents": ["a"], "truncation_direction": "up"}"#), @"422 `truncation_direction`: unknown variant `up`, expected `Right` or `Left` at line 1 column 64");
+        insta::assert_snapshot!(refusal(r#"{"query": "q", "documents": ["a"], "max_tokens_per_doc": 100}"#), @"422 `max_tokens_per_doc` 100 is below the server's 512 tokens a pair and cannot be honoured: leave it out, or start the server with --max-length");
+        insta::assert_snapshot!(refusal(r#"{"query": "q", "documents": ["a"], "texts": ["a"]}"#), @"422 both `texts` and `documents` are given: send one of them");
+        insta::assert_snapshot!(refusal(r#"{"query": "q"}"#), @"422 `documents` (or `texts`) is missing: there is nothing to rank");
+        insta::assert_snapshot!(refusal(r#"{"documents": ["a"]}"#), @"422 `query` is missing");
     }
 }

@@ -4,6 +4,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// One repository's part of the cache.
 #[derive(Debug)]
@@ -87,13 +88,10 @@ fn create_parent(path: &Path) -> io::Result<()> {
 
 /// Makes `path` appear at once and whole, or not at all.
 fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     let mut name = path.file_name().expect("every path of the cache has a name").to_owned();
-    name.push(format!(".{}", std::process::id()));
+    name.push(format!(".{}.{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
     let scratch = path.with_file_name(name);
-    match fs::remove_file(&scratch) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
     make(&scratch)?;
     fs::rename(&scratch, path)
 }

@@ -43,7 +43,11 @@ impl HubRef {
 
 impl fmt::Display for HubRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.revision == "main" { f.write_str(&self.id) } else { write!(f, "{}@{}", self.id, self.revision) }
+        if self.revision == "main" {
+            f.write_str(&self.id)
+        } else {
+            write!(f, "{}@{}", self.id, self.revision)
+        }
     }
 }
 
@@ -212,7 +216,10 @@ impl Hub {
             .timeout_per_read(Some(Duration::from_secs(60)))
             .build();
         Self {
-            endpoint: var("HF_ENDPOINT").unwrap_or("https://huggingface.co".into()).trim_end_matches('/').to_owned(),
+            endpoint: var("HF_ENDPOINT")
+                .unwrap_or("https://huggingface.co".into())
+                .trim_end_matches('/')
+                .to_owned(),
             token: token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()),
             cache: var("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from),
             offline: offline || var("HF_HUB_OFFLINE").is_some_and(truthy),
@@ -251,7 +258,8 @@ impl Hub {
 
     fn download(&self, reference: &HubRef, repo: &RepoCache) -> Result<PathBuf, HubError> {
         let listing = self.listing(reference)?;
-        let files: BTreeSet<&str> = listing.siblings.iter().map(|sibling| sibling.rfilename.as_str()).collect();
+        let files: BTreeSet<&str> =
+            listing.siblings.iter().map(|sibling| sibling.rfilename.as_str()).collect();
         let commit = &listing.sha;
         let unsuitable = |missing, hint| HubError::Unsuitable { repo: reference.to_string(), missing, hint };
         let get = |file: &str| self.file(reference, repo, commit, file);
@@ -272,7 +280,8 @@ impl Hub {
                 get(&shard)?;
             }
         } else if files.contains("pytorch_model.bin") {
-            let hint = ", only pytorch_model.bin, which can run code when it is read; convert it to safetensors";
+            let hint =
+                ", only pytorch_model.bin, which can run code when it is read; convert it to safetensors";
             return Err(unsuitable(SINGLE, hint));
         } else {
             return Err(unsuitable(SINGLE, ""));
@@ -304,7 +313,13 @@ impl Hub {
     }
 
     /// Brings one file into the cache, if it is not there, and returns where it lies.
-    fn file(&self, reference: &HubRef, repo: &RepoCache, commit: &str, file: &str) -> Result<PathBuf, HubError> {
+    fn file(
+        &self,
+        reference: &HubRef,
+        repo: &RepoCache,
+        commit: &str,
+        file: &str,
+    ) -> Result<PathBuf, HubError> {
         let path = repo.snapshot(commit).join(file);
         if path.exists() {
             return Ok(path);
@@ -345,7 +360,8 @@ impl Hub {
                 _ => return Err(refused(&response, file)),
             }
             let etag = header(headers, "x-linked-etag").or_else(|| header(headers, ETAG.as_str()));
-            let etag = etag.map(|tag| tag.trim_start_matches("W/").trim_matches('"')).filter(|tag| plain(tag));
+            let etag =
+                etag.map(|tag| tag.trim_start_matches("W/").trim_matches('"')).filter(|tag| plain(tag));
             let size = header(headers, "x-linked-size").or_else(|| {
                 // A redirect's own length says nothing about the file.
                 response.status().is_success().then(|| header(headers, CONTENT_LENGTH.as_str())).flatten()

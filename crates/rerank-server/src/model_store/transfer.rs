@@ -85,7 +85,11 @@ fn receive(
             file.set_len(0).map_err(write_error)?;
             have = 0;
             if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
-                return Err(HubError::Interrupted { file: promise.file.clone(), received: 0, size: promise.size });
+                return Err(HubError::Interrupted {
+                    file: promise.file.clone(),
+                    received: 0,
+                    size: promise.size,
+                });
             }
         }
         _ => return Err(refused(&response, &promise.file)),
@@ -94,7 +98,8 @@ fn receive(
     let mut body = response.into_body().into_with_config().limit(u64::MAX).reader();
     let mut buffer = vec![0; 1 << 18];
     loop {
-        let interrupted = |received| HubError::Interrupted { file: promise.file.clone(), received, size: promise.size };
+        let interrupted =
+            |received| HubError::Interrupted { file: promise.file.clone(), received, size: promise.size };
         match body.read(&mut buffer) {
             Ok(0) if promise.size.is_some_and(|size| have < size) => return Err(interrupted(have)),
             Ok(0) => return file.sync_all().map_err(write_error),
@@ -149,8 +154,9 @@ fn hash<D: Digest>(path: &Path, prefix: &[u8]) -> io::Result<String> {
 
 /// A bar on a terminal; elsewhere it draws nothing.
 pub(super) fn progress(file: &str, size: Option<u64>) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg:<32} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
-        .expect("the template is a constant");
+    let style =
+        ProgressStyle::with_template("{msg:<32} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+            .expect("the template is a constant");
     ProgressBar::new(size.unwrap_or(0)).with_style(style).with_message(file.to_owned())
 }
 
@@ -167,7 +173,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         fs::write(&path, "hello\n").unwrap();
-        verify(&promise("5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03", 6), &path).unwrap();
+        verify(&promise("5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03", 6), &path)
+            .unwrap();
         // What `git hash-object` prints.
         verify(&promise("ce013625030ba8dba906f756967f9e9ca394464a", 6), &path).unwrap();
         verify(&promise("a-mirrors-own-tag", 6), &path).unwrap();

@@ -1,1 +1,18 @@
 //! The server over real sockets. One binary, because linking is what such tests cost.
+
+mod binary;
+mod cli;
+mod clients;
+mod deadlines;
+mod failures;
+mod grpc;
+mod harness;
+mod http;
+mod model_store;
+mod openapi;
+mod overload;
+mod parity;
+mod schema;
+mod shutdown;
+mod telemetry;
+mod workers;

@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::{Result, bail};
 use bytes::Bytes;
-use tokio::task::JoinSet;
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    task::JoinSet,
+};
 
 use crate::{
     cli::Arrivals,
@@ -122,14 +125,11 @@ async fn closed(phase: &Arc<Phase>, concurrency: usize) -> Driven {
 }
 
 async fn open(phase: &Arc<Phase>, schedule: Schedule) -> Driven {
+    let mut due = pace(schedule, phase.start, phase.length);
     let mut requests = JoinSet::new();
     let mut observations = Vec::new();
     let mut max_in_flight = 0;
-    for due in schedule.take_while(|due| *due < phase.length) {
-        tokio::time::sleep_until((phase.start + due).into()).await;
-        let phase = Arc::clone(phase);
-        requests.spawn(async move { phase.request(Some(due)).await });
-        max_in_flight = max_in_flight.max(requests.len());
+    while let Some(due) = due.recv().await {
         let mut is_fatal = false;
         while let Some(finished) = requests.try_join_next() {
             let (observation, fatal) = finished.expect("a request does not panic");
@@ -139,7 +139,25 @@ async fn open(phase: &Arc<Phase>, schedule: Schedule) -> Driven {
         if is_fatal {
             break;
         }
+        let phase = Arc::clone(phase);
+        requests.spawn(async move { phase.request(Some(due)).await });
+        max_in_flight = max_in_flight.max(requests.len());
     }
     observations.extend(requests.join_all().await.into_iter().map(|(observation, _)| observation));
     Driven { observations, max_in_flight }
+}
+
+/// Tells each arrival when it is due. A thread of its own, because the runtime's timer counts whole milliseconds, which
+/// is longer than a request to a fast server takes; the system's sleep is late by some tens of microseconds.
+fn pace(schedule: Schedule, start: Instant, length: Duration) -> UnboundedReceiver<Duration> {
+    let (tell, told) = unbounded_channel();
+    std::thread::spawn(move || {
+        for due in schedule.take_while(|due| *due < length) {
+            std::thread::sleep(due.saturating_sub(start.elapsed()));
+            if tell.send(due).is_err() {
+                break;
+            }
+        }
+    });
+    told
 }

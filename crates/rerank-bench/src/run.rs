@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use anyhow::{Context as _, Result};
 use rerank_report::{
-    ClientSide, Event, Load as LoadShape, LoadResult, Pace as PaceShape, Run, Table, check_run,
+    ClientSide, Event, Load as LoadShape, LoadResult, Pace as PaceShape, Run, Table, check_run, significant,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -119,7 +119,7 @@ fn print(result: &LoadResult) {
     let LoadResult { identity, load, workload, run } = result;
     if let Some(identity) = identity {
         println!(
-            "{} on {} ({}), {}, {} workers of {} threads, model {}\n",
+            "{} on {} ({}), {}, workers {} with threads {}, model {}\n",
             identity.backend,
             identity.device,
             identity.device_name,
@@ -129,8 +129,9 @@ fn print(result: &LoadResult) {
             identity.model
         );
     }
-    let number =
-        |value: Option<f64>, unit: &str| value.map_or_else(|| "n/a".to_owned(), |v| format!("{v:.3} {unit}"));
+    let number = |value: Option<f64>, unit: &str| {
+        value.map_or_else(|| "n/a".to_owned(), |v| format!("{} {unit}", significant(v)))
+    };
     let pairs = run.window_pairs();
     let mut table = Table::new(["Quantity", "Value", "n"]);
     let mut row = |name: &str, value: String, n: String| table.row([name.to_owned(), value, n]);
@@ -139,6 +140,10 @@ fn print(result: &LoadResult) {
     row("Latency, mean", number(run.latency.mean_ms(), "ms"), requests.clone());
     for (name, p) in [("P50", 0.5), ("P90", 0.9), ("P95", 0.95), ("P99", 0.99)] {
         row(&format!("Latency, {name}"), number(run.latency.percentile_ms(p), "ms"), requests.clone());
+    }
+    if let Some(lag) = &run.client.send_lag {
+        row("Sent late by, mean", number(lag.mean_ms(), "ms"), requests.clone());
+        row("Sent late by, P99", number(lag.percentile_ms(0.99), "ms"), requests);
     }
     let windows = format!("{} windows of 1 s", pairs.n());
     row("Throughput, mean", number(run.throughput(), "pairs/s"), windows.clone());

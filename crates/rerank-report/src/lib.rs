@@ -24,7 +24,7 @@ pub use event::{Event, LoadResult};
 pub use forward::{ForwardResult, ForwardRound, ForwardSubject};
 pub use histogram::DurationHistogram;
 pub use parity::{logit_tolerance, max_abs_diff, ranks_alike};
-pub use render::{Table, compare_results, summary_table, write_all};
+pub use render::{Table, compare_results, significant, summary_table, write_all};
 pub use result::{BenchResult, Experiment, Parity, SCHEMA_VERSION};
 pub use serving::{
     Cell, ClientSide, Identity, Load, Outcome, Pace, Run, Sample, ServerSide, ServerUnderTest, ServingResult,

@@ -11,7 +11,7 @@ mod timeseries;
 
 use std::{fs, path::Path};
 
-pub use self::table::Table;
+pub use self::{number::significant, table::Table};
 use crate::{
     compare::changes,
     error::ReportError,

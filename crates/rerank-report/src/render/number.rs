@@ -6,7 +6,7 @@ pub(super) fn or_na(value: Option<f64>, format: impl Fn(f64) -> String) -> Strin
 }
 
 /// Four significant digits, so that 0.2134 ms and 526.7 ms both say what they know.
-pub(super) fn significant(value: f64) -> String {
+pub fn significant(value: f64) -> String {
     let digits = if value == 0.0 { 1 } else { value.abs().log10().floor() as i32 + 1 };
     format!("{value:.*}", usize::try_from(4 - digits).unwrap_or(0).min(6))
 }

@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use plotters::{coord::Shift, prelude::*};
+use plotters::{
+    coord::Shift,
+    prelude::*,
+    style::text_anchor::{HPos, Pos, VPos},
+};
 
 use super::details::merged_stages;
 use crate::{
@@ -132,7 +136,8 @@ fn draw(path: &Path, height: u32, figure: impl FnOnce(&Canvas<'_>) -> DrawResult
 }
 
 fn rows_height(rows: usize) -> u32 {
-    110 + 34 * u32::try_from(rows.max(1)).unwrap_or(u32::MAX / 64)
+    // At least as high as the stages' legend.
+    110 + 34 * u32::try_from(rows.max(3)).unwrap_or(u32::MAX / 64)
 }
 
 /// Which axis spans orders of magnitude. Backends differ by factors of a hundred: on a linear axis all but one vanish.
@@ -186,6 +191,14 @@ fn lines(canvas: &Canvas<'_>, lines: &[Line], [title, x, y]: [&str; 3], axis: Ax
         }
     }
     Ok(())
+}
+
+/// A number on an axis, without trailing zeros.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that plotters asks for")]
+fn plain(value: &f64) -> String {
+    // Ticks are sums of steps: 0.1 + 0.2 must not show its last digits.
+    let rounded = (value * 1e6).round() / 1e6;
+    rounded.to_string()
 }
 
 /// A range around all positive values; `None` without any.
@@ -281,6 +294,7 @@ fn dot_plot(
         .configure_mesh()
         .light_line_style(WHITE)
         .x_desc(axis)
+        .x_label_formatter(&plain)
         .y_labels(dots.len())
         .y_label_formatter(&row_label(&labels))
         .label_style((FONT, 13))
@@ -294,8 +308,9 @@ fn dot_plot(
         let at = |x: f64| (x, SegmentValue::CenterOf(row));
         chart.draw_series([PathElement::new([at(dot.range.0), at(dot.range.1)], color.stroke_width(4))])?;
         chart.draw_series([Circle::new(at(dot.value), 5, color.filled())])?;
-        let text = format!("  {}", super::number::significant(dot.value));
-        chart.draw_series([Text::new(text, at(dot.range.1), (FONT, 13))])?;
+        let text = format!("   {}", super::number::significant(dot.value));
+        let beside = TextStyle::from((FONT, 13)).pos(Pos::new(HPos::Left, VPos::Center));
+        chart.draw_series([Text::new(text, at(dot.range.1), beside)])?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands talk to the terminal")]
 
 mod bench;
+mod check;
 mod ci;
 mod codegen;
 mod model;
@@ -32,6 +33,8 @@ enum Command {
     Setup(setup::SetupArgs),
     /// Generate the gRPC code from proto/, or check that it is up to date
     Codegen(codegen::CodegenArgs),
+    /// Type-check code for devices that this machine does not have
+    Check(check::CheckArgs),
     /// Check the workspace's invariants: arrows, names, sizes, `unsafe`, documents
     Tidy(tidy::TidyArgs),
     /// Measure what an experiment asks for, or the backends' forward passes, and write a result with its report
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Ci(args) => ci::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::Codegen(args) => codegen::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Tidy(args) => tidy::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Report(args) => report::run(&args),

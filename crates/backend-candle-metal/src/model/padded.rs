@@ -155,7 +155,17 @@ fn weigh(query: &Tensor, key: &Tensor, value: &Tensor, mask: Option<&Tensor>) ->
         Some(mask) => scores.broadcast_add(mask)?,
         None => scores,
     };
-    softmax_last_dim(&scores)?.matmul(value)
+    softmax(&scores)?.matmul(value)
+}
+
+/// On the CPU candle adds the exponentials up in the tensor's own dtype: over 512 keys in bf16 that moved a logit by
+/// four. Its kernels for CUDA and Metal keep the sum in f32.
+fn softmax(scores: &Tensor) -> Result<Tensor> {
+    if scores.device().is_cpu() {
+        softmax_last_dim(&scores.to_dtype(DType::F32)?)?.to_dtype(scores.dtype())
+    } else {
+        softmax_last_dim(scores)
+    }
 }
 
 impl<P> Layer<P> {

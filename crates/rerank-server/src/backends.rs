@@ -61,9 +61,10 @@ mod tests {
                 name: name.into(),
                 dtypes: vec![DType::F16, DType::F32],
             };
-            match self.1 {
-                true => Ok(vec![info(Device::Cuda(0), "NVIDIA H100"), info(Device::Cpu, "EPYC")]),
-                false => Err(Unavailable::new("no Apple GPU; MLX needs one")),
+            if self.1 {
+                Ok(vec![info(Device::Cuda(0), "NVIDIA H100"), info(Device::Cpu, "EPYC")])
+            } else {
+                Err(Unavailable::new("no Apple GPU; MLX needs one"))
             }
         }
 

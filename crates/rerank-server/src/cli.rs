@@ -50,7 +50,7 @@ pub enum Command {
     /// List the backends: compiled in, usable here, devices, dtypes, reasons
     Backends,
     /// Rank the lines of a file in this process, without a server
-    Rank(RankArgs),
+    Rank(Box<RankArgs>),
 }
 
 /// Which model to load, and how to compute it.
@@ -85,7 +85,7 @@ pub struct ModelArgs {
     /// Rows that one batch may have; 1 turns dynamic batching off [default: the token budget alone decides]
     #[arg(long, env = "RERANK_MAX_BATCH_ROWS", value_name = "N", value_parser = positive)]
     pub max_batch_rows: Option<NonZeroUsize>,
-    /// Load hub models from the local cache only (HF_HUB_OFFLINE=1 does the same)
+    /// Load hub models from the local cache only (`HF_HUB_OFFLINE=1` does the same)
     #[arg(long, env = "RERANK_OFFLINE")]
     pub offline: bool,
 }
@@ -132,7 +132,7 @@ pub struct LimitArgs {
     /// Copies of the model, each on a thread of its own
     #[arg(long, env = "RERANK_WORKERS", value_name = "N", default_value = "1", value_parser = positive)]
     pub workers: NonZeroUsize,
-    /// Tokens that may wait; a request beyond them is refused with 429 or RESOURCE_EXHAUSTED [default: 1048576]
+    /// Tokens that may wait; a request beyond them is refused with 429 or `RESOURCE_EXHAUSTED` [default: 1048576]
     #[arg(long, env = "RERANK_QUEUE_TOKENS", value_name = "N", value_parser = positive)]
     pub queue_tokens: Option<NonZeroUsize>,
     /// Batches' worth of waiting rows that are sorted by length, so that like goes with like [default: 4]
@@ -162,7 +162,7 @@ pub struct LogArgs {
     /// Lines for people or JSON for machines
     #[arg(long, env = "RERANK_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
-    /// Level, or `target=level` directives after tracing's EnvFilter
+    /// Level, or `target=level` directives as tracing's `EnvFilter` reads them
     #[arg(long, env = "RERANK_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
 }

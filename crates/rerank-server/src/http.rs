@@ -73,6 +73,7 @@ async fn method_not_allowed(
 }
 
 /// No request is known to get here; one that does costs an answer and not the connection.
+#[expect(clippy::needless_pass_by_value, reason = "the layer hands the panic over")]
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     let what =
         panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());

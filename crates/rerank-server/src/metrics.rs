@@ -37,7 +37,7 @@ const SECONDS: &[f64] = &[
 /// Upper bounds in rows a batch.
 const ROWS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, f64::INFINITY];
 
-/// All metrics as OpenMetrics text.
+/// All metrics as `OpenMetrics` text.
 pub(crate) fn render(service: &Service) -> String {
     let engine = service.engine();
     let snapshot = Snapshot {

@@ -148,7 +148,8 @@ pub enum SelectError {
 }
 
 fn list(rejections: &[Rejection]) -> String {
-    rejections.iter().map(|rejection| format!("\n  {}: {}", rejection.backend, rejection.reason)).collect()
+    let lines = rejections.iter().map(|rejection| format!("\n  {}: {}", rejection.backend, rejection.reason));
+    lines.collect::<Vec<_>>().concat()
 }
 
 /// Backends that `auto` never takes: a server that makes scores up must have been asked for by name.

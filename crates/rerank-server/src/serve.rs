@@ -86,7 +86,7 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Outcome, ServeError> {
         let (stop, stopped) = watch::channel(());
         let (http_address, grpc_address) = (self.http(), self.grpc());
-        let mut transports = JoinSet::new();
+        let mut transports = JoinSet::<Result<(), ServeError>>::new();
         #[cfg(feature = "http")]
         if let Some(listener) = self.http {
             transports.spawn(http(listener, Arc::clone(&self.service), stopped.clone()));

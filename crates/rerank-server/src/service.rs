@@ -66,9 +66,16 @@ impl Service {
         self.engine.telemetry().answered(&scored.timeline, scored.logits.len(), scored.tokens);
     }
 
-    /// Counts a request that got an error.
+    /// Counts a request that got an error, and logs it: what is the server's fault for operators, the rest for those who
+    /// look closely.
     pub fn count(&self, error: &ApiError) {
-        self.engine.telemetry().failed(error.codes().reason);
+        let codes = error.codes();
+        if codes.http == 500 {
+            tracing::error!(%error, reason = codes.reason, "request failed");
+        } else {
+            tracing::debug!(%error, reason = codes.reason, "request refused");
+        }
+        self.engine.telemetry().failed(codes.reason);
     }
 
     /// When a request that arrived at `timeline`'s start stops being of use: by its own timeout, else the server's.

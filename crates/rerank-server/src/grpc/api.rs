@@ -72,10 +72,10 @@ impl Api {
     }
 }
 
-/// tonic cancels a call at its deadline with CANCELLED, which would be the wrong word and hide our DEADLINE_EXCEEDED,
-/// so ours comes first by a little.
+/// tonic cancels a call at its deadline with CANCELLED, which would be the wrong word and hide ours, so ours comes first
+/// by a little.
 fn answer_before(timeout: Duration) -> Duration {
-    timeout - Duration::from_millis(2).min(timeout / 10)
+    timeout.saturating_sub(Duration::from_millis(2).min(timeout / 10))
 }
 
 /// A message, and the clock that goes on until its trailers are written.

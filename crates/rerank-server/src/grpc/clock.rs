@@ -181,8 +181,8 @@ fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     }
     let count: u64 = digits.parse().ok()?;
     match unit {
-        "H" => Some(Duration::from_secs(count * 3600)),
-        "M" => Some(Duration::from_secs(count * 60)),
+        "H" => Some(Duration::from_hours(count)),
+        "M" => Some(Duration::from_mins(count)),
         "S" => Some(Duration::from_secs(count)),
         "m" => Some(Duration::from_millis(count)),
         "u" => Some(Duration::from_micros(count)),
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn timeouts_follow_the_specification() {
         assert_eq!(timeout("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(timeout("99999999H"), Some(Duration::from_hours(99_999_999)));
         assert_eq!(timeout("7u"), Some(Duration::from_micros(7)));
         for text in ["", "m", "1", "1x", "-1m", "+1m", "123456789m", "1 m"] {
             assert_eq!(timeout(text), None, "{text}");

@@ -14,6 +14,9 @@ use crate::service::{Service, in_time};
 /// How long the sender waits, in milliseconds.
 const TIMEOUT: &str = "x-request-timeout-ms";
 
+/// How long the rest of a body that is too large is read and thrown away before its sender is told.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// A request that has arrived in full.
 pub(super) struct Received {
     pub(super) body: Bytes,
@@ -31,9 +34,18 @@ pub(super) async fn receive(service: &Service, request: Request) -> Result<Recei
 }
 
 async fn read(request: Request, limit: usize) -> Result<Bytes, ApiError> {
-    match Limited::new(request.into_body(), limit).collect().await {
+    let mut body = request.into_body();
+    match Limited::new(&mut body, limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::PayloadTooLarge { limit }),
+        Err(error) if error.is::<LengthLimitError>() => {
+            // Most clients look for an answer only after they have sent everything; a connection that is closed in
+            // their face hides it.
+            let discard = async { while let Some(Ok(_)) = body.frame().await {} };
+            if tokio::time::timeout(LINGER, discard).await.is_err() {
+                tracing::debug!("a body that is too large did not end");
+            }
+            Err(ApiError::PayloadTooLarge { limit })
+        }
         Err(error) => Err(ApiError::Interrupted(error.to_string())),
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct Since {
 }
 
 #[derive(Serialize)]
-struct Samples {
+struct Page {
     schema: u32,
     /// What to pass as `since` next time, so that no sample is seen twice.
     next: u64,
@@ -44,7 +44,7 @@ pub(super) async fn samples(
         )));
     };
     let samples = service.engine().telemetry().samples_since(since);
-    let answer = Samples {
+    let answer = Page {
         schema: SCHEMA,
         next: samples.last().map_or(since, |last| last.seq + 1),
         missed: samples.first().map_or(0, |first| first.seq.saturating_sub(since)),

@@ -213,7 +213,7 @@ impl Hub {
             .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
             .timeout_connect(Some(Duration::from_secs(10)))
             .timeout_recv_response(Some(Duration::from_secs(30)))
-            .timeout_per_read(Some(Duration::from_secs(60)))
+            .timeout_per_read(Some(Duration::from_mins(1)))
             .build();
         Self {
             endpoint: var("HF_ENDPOINT")

@@ -1,8 +1,9 @@
 //! One file from the hub to the cache: resumed where an earlier try stopped, checked against what the hub promised,
 //! and visible under its name only when it is whole.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Write as _};
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -146,7 +147,12 @@ fn hash<D: Digest>(path: &Path, prefix: &[u8]) -> io::Result<String> {
     let mut buffer = vec![0; 1 << 18];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            0 => {
+                return Ok(digest.finalize().iter().fold(String::new(), |mut hex, byte| {
+                    write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
+                    hex
+                }));
+            }
             read => digest.update(&buffer[..read]),
         }
     }

@@ -46,7 +46,7 @@ impl Running {
     /// Reads the log until a line holds `text`.
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
         loop {
-            let Ok(line) = self.log.recv_timeout(Duration::from_secs(60)) else {
+            let Ok(line) = self.log.recv_timeout(Duration::from_mins(1)) else {
                 panic!("no `{text}` in the log:\n{}", self.lines.join("\n"))
             };
             self.lines.push(line.clone());

@@ -119,6 +119,13 @@ async fn refusals_say_what_is_wrong() {
     insta::assert_snapshot!(answer.refusal(), @r#"422 Validation: x-request-timeout-ms "1s" is not a whole number of milliseconds"#);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_is_much_too_large_is_still_told_so() {
+    let server = TestServer::start().await;
+    let body = json!({"query": "q", "texts": ["a".repeat(24 << 20)]});
+    assert_eq!(server.post("/rerank", body).await.status, 413);
+}
+
 /// Invalid UTF-8, duplicate and deeply nested fields, numbers out of range: refused, and the server lives.
 #[tokio::test]
 async fn hostile_bodies_are_refused() {

@@ -1,5 +1,7 @@
 //! The server over real sockets. One binary, because linking is what such tests cost.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod binary;
 mod cli;
 mod clients;

@@ -85,7 +85,7 @@ fn tiny() -> BTreeMap<String, Vec<u8>> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    to_hex(&Sha256::digest(bytes))
 }
 
 async fn serve(State(fake): State<Arc<Fake>>, request: Request) -> Response {
@@ -115,7 +115,7 @@ async fn serve(State(fake): State<Arc<Fake>>, request: Request) -> Response {
     }
 }
 
-/// Small files carry git's hash as their ETag; large ones point at their SHA-256, as the hub does.
+/// Small files carry git's hash as their `ETag`; large ones point at their `SHA-256`, as the hub does.
 fn answer_file(fake: &Fake, name: &str, bytes: &[u8], method: &Method, range: Option<&str>) -> Response {
     let mut headers = HeaderMap::new();
     if name.ends_with(".safetensors") {
@@ -152,7 +152,11 @@ fn git_hash(bytes: &[u8]) -> String {
     let mut hasher = sha1::Sha1::new();
     hasher.update(format!("blob {}\0", bytes.len()));
     hasher.update(bytes);
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    to_hex(&hasher.finalize())
+}
+
+fn to_hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -26,7 +26,7 @@ pub(crate) fn violations(root: &Value, schema: &Value, value: &Value, path: &str
                 }
             }
             "enum" if !rule.as_array().unwrap().contains(value) => {
-                found.push(format!("{path}: {value} is not in {rule}"))
+                found.push(format!("{path}: {value} is not in {rule}"));
             }
             "minimum" if value.as_f64().is_some_and(|number| number < rule.as_f64().unwrap()) => {
                 found.push(format!("{path}: {value} is below {rule}"));

@@ -56,6 +56,8 @@ const STEPS: &[Step] = &[
     Step { name: "test", about: "unit, conformance and server tests", run: test },
     Step { name: "doctest", about: "examples in the documentation", run: || plain("test --doc") },
     Step { name: "features", about: "the server with each feature alone", run: features },
+    Step { name: "metal", about: "the code for Apple's GPUs still compiles", run: || xtask("check metal") },
+    Step { name: "cuda", about: "the code for NVIDIA's GPUs still compiles", run: || xtask("check cuda") },
     Step { name: "new-backend", about: "a generated backend builds and conforms", run: round_trip::check },
 ];
 
@@ -139,9 +141,13 @@ fn test() -> Result<String> {
     Ok(lines.join("; "))
 }
 
-/// `cuda`, `metal`, `accelerate` and `mkl` want what a bare machine lacks; `cargo xtask check` covers the first two.
+/// Linted, not only checked: what a feature leaves unused is a warning. `cuda`, `metal`, `accelerate` and `mkl` want
+/// what a bare machine lacks; the steps `cuda` and `metal` cover the first two.
 fn features() -> Result<String> {
-    plain("hack check --each-feature --exclude-features cuda,metal,accelerate,mkl --package rerank-server")
+    const ABSENT: &str = "cuda,metal,accelerate,mkl";
+    plain(&format!(
+        "hack clippy --each-feature --exclude-features {ABSENT} --package rerank-server -- -D warnings"
+    ))
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ fn throughputs(result: &BenchResult) -> Vec<(String, Interval)> {
             .iter()
             .filter_map(|cell| {
                 let what = format!("{}, {}, {}", cell.server, cell.load.describe(), cell.workload.name);
-                Some((what, cell.throughputs().interval()?))
+                Some((what, cell.throughput()?))
             })
             .collect(),
         BenchResult::Forward(result) => result

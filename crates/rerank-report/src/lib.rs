@@ -8,6 +8,7 @@ mod compare;
 mod environment;
 mod error;
 mod event;
+mod figures;
 mod forward;
 mod histogram;
 mod parity;

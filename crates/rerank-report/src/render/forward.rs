@@ -65,8 +65,11 @@ pub(super) fn summary(result: &ForwardResult) -> Table {
                 subject.label.clone(),
                 interval(&mean),
                 number::or_na(tokens_per_second(subject, shape), number::rate),
-                number::or_na(ratio.map(|ratio| ratio.median), |value| format!("{value:.3}")),
-                ratio.map_or_else(|| "n/a".to_owned(), |ratio| format!("{:.3}..{:.3}", ratio.min, ratio.max)),
+                number::or_na(ratio.map(|ratio| ratio.median), number::ratio),
+                ratio.map_or_else(
+                    || "n/a".to_owned(),
+                    |r| format!("{}..{}", number::ratio(r.min), number::ratio(r.max)),
+                ),
                 format!("n={}", speed.n()),
             ]);
         }

@@ -21,6 +21,11 @@ pub(super) fn rate(value: f64) -> String {
     significant(value)
 }
 
+/// A ratio: three decimals near 1, four significant digits where that says too little or too much.
+pub(super) fn ratio(value: f64) -> String {
+    if (0.1..10.0).contains(&value) { format!("{value:.3}") } else { significant(value) }
+}
+
 /// A share as a percentage.
 pub(super) fn percent(value: f64) -> String {
     format!("{:.1}%", value * 100.0)

@@ -42,10 +42,12 @@ const SUMMARY_NOTE: &str = "\
 Batch: pairs in a request. Latency: every answered request of all rounds. TP: completed pairs of one-second windows of \
 the steady state, all rounds; its P95 is the fast tail, its P5 the slow one. A percentile that n cannot carry is `n/a` \
 (Wilks: 29 samples for P90, 59 for P95 and P5, 299 for P99). ± is the 95 % confidence interval over rounds \
-(Student's t).\n";
+(Student's t), for TP at least one request more or less in a round.\n";
 
 const DASHBOARD_NOTE: &str = "\
-Sampled once a second by the server itself; only samples wholly inside the measured window; n is their number.\n\n";
+Sampled once a second by the server itself; only samples wholly inside the measured window; n is their number. Times are means \
+over the requests answered in a second, and a batch counts in the second in which it ends, so one that takes longer makes \
+a sample's busy share exceed 100 %.\n\n";
 
 const STAGE_NOTE: &str = "\
 Disjoint intervals of one monotonic clock in the server, as shares of the total from the first byte received to the \
@@ -98,7 +100,7 @@ fn summary(result: &ServingResult) -> Table {
             number::or_na(cell.token_throughput(), number::rate),
             cell.server.clone(),
             spread(cell.mean_latencies().interval()),
-            spread(cell.throughputs().interval()),
+            spread(cell.throughput()),
             format!("n={}", latency.n()),
             format!("n={}", pairs.n()),
             cell.errors().values().sum::<u64>().to_string(),
@@ -136,7 +138,7 @@ pub(super) fn terminal_summary(result: &ServingResult) -> Table {
             cell.pairs().to_string(),
             number::or_na(latency.mean_ms(), milliseconds),
             number::or_na(latency.percentile_ms(0.95), milliseconds),
-            spread(cell.throughputs().interval()),
+            spread(cell.throughput()),
             number::or_na(cell.token_throughput(), number::rate),
             ratio_text(ratio),
             cell.errors().values().sum::<u64>().to_string(),
@@ -211,14 +213,17 @@ fn comparison(result: &ServingResult) -> String {
         Table::new(["Server", "Load", "Throughput ratio", "Min..max", "Latency ratio", "Min..max", "Rounds"]);
     for entry in &versus {
         let range = |ratio: Option<Ratio>| {
-            ratio.map_or_else(|| "n/a".to_owned(), |r| format!("{:.3}..{:.3}", r.min, r.max))
+            ratio.map_or_else(
+                || "n/a".to_owned(),
+                |r| format!("{}..{}", number::ratio(r.min), number::ratio(r.max)),
+            )
         };
         table.row([
             entry.server.clone(),
             entry.load.clone(),
-            number::or_na(entry.throughput.map(|ratio| ratio.median), |value| format!("{value:.3}")),
+            number::or_na(entry.throughput.map(|ratio| ratio.median), number::ratio),
             range(entry.throughput),
-            number::or_na(entry.latency.map(|ratio| ratio.median), |value| format!("{value:.3}")),
+            number::or_na(entry.latency.map(|ratio| ratio.median), number::ratio),
             range(entry.latency),
             format!("n={}", entry.throughput.map_or(0, |ratio| ratio.n)),
         ]);
@@ -230,6 +235,9 @@ fn comparison(result: &ServingResult) -> String {
 fn ratio_text(ratio: Option<Ratio>) -> String {
     ratio.map_or_else(
         || "n/a".to_owned(),
-        |ratio| format!("{:.3} ({:.3}..{:.3}, n={})", ratio.median, ratio.min, ratio.max, ratio.n),
+        |r| {
+            let [median, min, max] = [r.median, r.min, r.max].map(number::ratio);
+            format!("{median} ({min}..{max}, n={})", r.n)
+        },
     )
 }

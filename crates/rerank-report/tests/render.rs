@@ -249,11 +249,11 @@ fn time_series_hold_every_window() {
 #[test]
 fn terminal_summary() {
     insta::assert_snapshot!(summary_table(&BenchResult::Serving(Box::new(serving()))), @r#"
-    | Server                     | Batch | Conc | Pairs  | Lat Avg | Lat P95 | TP Avg ± (rounds)   | Tokens/s | Vs yardstick              | Failed |
-    |----------------------------|-------|------|--------|---------|---------|---------------------|----------|---------------------------|--------|
-    | candle                     | 32    | 1    | 30752  | 9.550ms | 10.00ms | 362.7 ± 45.90 (n=3) | 21760    | 1.000 (1.000..1.000, n=3) | 0      |
-    | mock                       | 32    | 1    | 300576 | 1.332ms | 1.800ms | 3264 ± 210.3 (n=3)  | 195840   | 9.091 (8.750..9.182, n=3) | 0      |
-    | mlx (refused: needs macOS) | -     | -    | -      | -       | -       | -                   | -        | -                         | -      |
+    | Server | Batch   | Conc | Pairs  | Lat Avg | Lat P95 | TP Avg ± (rounds)   | Tokens/s | Vs yardstick              | Failed |
+    |--------|---------|------|--------|---------|---------|---------------------|----------|---------------------------|--------|
+    | candle | 32      | 1    | 30752  | 9.550ms | 10.00ms | 362.7 ± 45.90 (n=3) | 21760    | 1.000 (1.000..1.000, n=3) | 0      |
+    | mock   | 32      | 1    | 300576 | 1.332ms | 1.800ms | 3264 ± 210.3 (n=3)  | 195840   | 9.091 (8.750..9.182, n=3) | 0      |
+    | mlx    | refused | -    | -      | -       | -       | -                   | -        | -                         | -      |
     "#);
 }
 

@@ -145,6 +145,7 @@ fn last_words(log: &Path) -> Result<String> {
     let text = fs::read_to_string(log)?;
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let words = lines[lines.len().saturating_sub(3)..].join("; ");
+    let words = words.trim_start_matches("error: ").to_owned();
     Ok(if words.is_empty() { "it ended without a word".to_owned() } else { words })
 }
 

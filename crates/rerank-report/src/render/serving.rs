@@ -145,11 +145,9 @@ pub(super) fn terminal_summary(result: &ServingResult) -> Table {
         ]);
     }
     for server in &result.servers {
-        if let Outcome::Refused { reason } = &server.outcome {
-            let dash = || "-".to_owned();
-            let mut cells = vec![format!("{} (refused: {reason})", server.label)];
-            cells.extend((0..9).map(|_| dash()));
-            table.row(cells);
+        if matches!(server.outcome, Outcome::Refused { .. }) {
+            let dashes = std::iter::repeat_n("-", 8);
+            table.row([server.label.as_str(), "refused"].into_iter().chain(dashes));
         }
     }
     table

@@ -57,7 +57,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// Folder with config.json, tokenizer.json and safetensors; or hub id, ORG/NAME[@REVISION]; or `builtin`
+    /// Folder with config.json, tokenizer.json and safetensors; or hub id, `ORG/NAME[@REVISION]`; or `builtin`
     #[arg(long, env = "RERANK_MODEL", value_name = "MODEL")]
     #[cfg_attr(feature = "embedded-model", arg(default_value = "builtin"))]
     pub model: ModelRef,

@@ -19,10 +19,10 @@ const WIDTH: u16 = 100;
 
 /// One line of `--json`.
 #[derive(Serialize)]
-struct Line<'a> {
+struct Place<'a> {
     rank: usize,
-    /// The line's number in the file, from 0, counting only lines that are not blank.
-    index: usize,
+    /// The line's number in the file, from 1.
+    line: usize,
     score: f64,
     logit: f32,
     document: &'a str,
@@ -31,7 +31,7 @@ struct Line<'a> {
 /// Ranks and prints.
 pub fn run(args: &RankArgs) -> Result<()> {
     check_query(&args.query)?;
-    let documents = read(&args.file)?;
+    let (numbers, documents) = read(&args.file)?;
     // One request, so the queue must hold it whatever its size: this is no server that protects itself.
     let options = EngineOptions { queue_tokens: usize::MAX / 2, ..config::engine_options(&args.model, None) };
     let engine = load::start(&args.model, options)?.engine;
@@ -49,8 +49,11 @@ pub fn run(args: &RankArgs) -> Result<()> {
     })?;
     let top_n = args.top_n.map(NonZeroUsize::get);
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let printed =
-        if args.json { print_json(&scored, top_n, &mut out) } else { print_table(&scored, top_n, &mut out) };
+    let printed = if args.json {
+        print_json(&scored, &numbers, top_n, &mut out)
+    } else {
+        print_table(&scored, &numbers, top_n, &mut out)
+    };
     match printed.and_then(|()| out.flush()) {
         // `| head` has seen enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -58,18 +61,28 @@ pub fn run(args: &RankArgs) -> Result<()> {
     }
 }
 
-fn print_json(scored: &Scored, top_n: Option<usize>, out: &mut impl Write) -> std::io::Result<()> {
+fn print_json(
+    scored: &Scored,
+    numbers: &[usize],
+    top_n: Option<usize>,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
     for (rank, place) in scored.ranked(top_n).into_iter().enumerate() {
         let document = scored.texts.document(place.index);
-        let line =
-            Line { rank: rank + 1, index: place.index, score: place.score, logit: place.logit, document };
-        serde_json::to_writer(&mut *out, &line)?;
+        let (line, score, logit) = (numbers[place.index], place.score, place.logit);
+        let printed = Place { rank: rank + 1, line, score, logit, document };
+        serde_json::to_writer(&mut *out, &printed)?;
         writeln!(out)?;
     }
     Ok(())
 }
 
-fn print_table(scored: &Scored, top_n: Option<usize>, out: &mut impl Write) -> std::io::Result<()> {
+fn print_table(
+    scored: &Scored,
+    numbers: &[usize],
+    top_n: Option<usize>,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY);
     table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
@@ -77,7 +90,7 @@ fn print_table(scored: &Scored, top_n: Option<usize>, out: &mut impl Write) -> s
     for (rank, place) in scored.ranked(top_n).into_iter().enumerate() {
         table.add_row([
             (rank + 1).to_string(),
-            (place.index + 1).to_string(),
+            numbers[place.index].to_string(),
             format!("{:.4}", place.score),
             format!("{:+.3}", place.logit),
             scored.texts.document(place.index).to_owned(),
@@ -86,19 +99,23 @@ fn print_table(scored: &Scored, top_n: Option<usize>, out: &mut impl Write) -> s
     writeln!(out, "{table}")
 }
 
-/// The lines of a file, or of standard input, that hold more than blanks.
-fn read(file: &Path) -> Result<Vec<String>> {
+/// The lines of a file, or of standard input, that hold more than blanks; their numbers, from 1, and their texts.
+fn read(file: &Path) -> Result<(Vec<usize>, Vec<String>)> {
+    let standard_input = file == Path::new("-");
+    let name = if standard_input { "standard input".to_owned() } else { file.display().to_string() };
     let mut bytes = Vec::new();
-    if file == Path::new("-") {
-        std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read standard input")?;
+    let outcome = if standard_input {
+        std::io::stdin().lock().read_to_end(&mut bytes).map(drop)
     } else {
-        bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    }
-    let text = String::from_utf8(bytes).with_context(|| format!("{} is not UTF-8 text", file.display()))?;
-    let documents: Vec<String> =
-        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        std::fs::read(file).map(|read| bytes = read)
+    };
+    outcome.with_context(|| format!("cannot read {name}"))?;
+    let text = String::from_utf8(bytes).with_context(|| format!("{name} is not UTF-8 text"))?;
+    let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
+    let (numbers, documents): (Vec<_>, Vec<_>) =
+        lines.map(|(index, line)| (index + 1, line.to_owned())).unzip();
     if documents.is_empty() {
-        bail!("{} holds no lines to rank", file.display());
+        bail!("{name} holds no lines to rank");
     }
-    Ok(documents)
+    Ok((numbers, documents))
 }

@@ -96,7 +96,7 @@ fn lines_are_ranked_without_a_server() {
 
     let lines = rank(&["--json", "--top-n", "1"]);
     let line: serde_json::Value = serde_json::from_str(&lines).unwrap();
-    assert_eq!((line["rank"].as_u64(), line["index"].as_u64()), (Some(1), Some(1)));
+    assert_eq!((line["rank"].as_u64(), line["line"].as_u64()), (Some(1), Some(3)));
     assert_eq!(line["document"], "people in berlin");
     assert!(line["score"].is_f64() && line["logit"].is_f64());
 }

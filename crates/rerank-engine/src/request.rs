@@ -232,6 +232,8 @@ impl Pending {
     fn answer(&self, reply: Option<oneshot::Sender<Reply>>, answer: Reply) {
         self.closed.store(true, Ordering::Relaxed);
         if let Some(reply) = reply {
+            // Before the answer is out: its receiver may ask again at once, and must find the room it gave back.
+            self.reservation.correct(0);
             // A caller that went away left its receiver behind; there is nobody to tell.
             let _ = reply.send(answer);
         }

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use backend_mock::Plan;
 use prost::Message;
+use rerank_engine::EngineOptions;
 use rerank_proto::rerank::v1::RerankRequest;
 use serde_json::json;
 use tonic::Code;
 
-use crate::harness::{Setup, TestServer};
+use crate::harness::Setup;
 
 fn slow() -> Setup {
     Setup::plan(Plan { batch_delay: Duration::from_millis(800), ..Plan::NONE })
@@ -66,10 +67,15 @@ async fn the_server_has_a_deadline_of_its_own() {
 /// Three requests wait behind a slow batch; one loses its deadline and one its client. Only the third is scored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_computed_for_those_who_left() {
-    let server = slow().start().await;
+    // One row a batch, so that what waits cannot slip into the batch that is being put together.
+    let setup = slow();
+    let options = EngineOptions { max_batch_rows: Some(1), ..setup.options.clone() };
+    let server = Setup { options, ..setup }.start().await;
     let first = server.post("/rerank", body());
     let others = async {
-        inside(&server, 1).await;
+        server.until("the first is inside", |server| server.service.engine().in_flight() > 0).await;
+        // Inside, it still has to pass the tokenizer before the worker takes it.
+        tokio::time::sleep(Duration::from_millis(200)).await;
         let late =
             server.post_with("/rerank", body(), |request| request.header("x-request-timeout-ms", "150"));
         let gone = tokio::time::timeout(Duration::from_millis(150), server.post("/rerank", body()));
@@ -84,8 +90,4 @@ async fn nothing_is_computed_for_those_who_left() {
     let failures = server.service.engine().telemetry().totals().failures;
     assert_eq!(failures.get("deadline_exceeded"), Some(&1), "{failures:?}");
     assert_eq!(failures.get("cancelled"), Some(&1), "{failures:?}");
-}
-
-async fn inside(server: &TestServer, requests: usize) {
-    server.until("requests are inside", |server| server.service.engine().in_flight() >= requests).await;
 }

@@ -227,7 +227,8 @@ fn stage_stack(canvas: &Canvas<'_>, stacks: &[(String, Vec<(String, f64)>)]) -> 
     if stacks.is_empty() {
         return nothing(canvas, "Stages");
     }
-    let labels: Vec<&str> = stacks.iter().map(|(label, _)| label.as_str()).collect();
+    // Rows count from the bottom; the first belongs at the top.
+    let labels: Vec<&str> = stacks.iter().rev().map(|(label, _)| label.as_str()).collect();
     let rows = i32::try_from(stacks.len())?;
     let mut chart = ChartBuilder::on(canvas)
         .caption("Where a request spends its time in the server", (FONT, 20))
@@ -248,7 +249,7 @@ fn stage_stack(canvas: &Canvas<'_>, stacks: &[(String, Vec<(String, f64)>)]) -> 
     let names: Vec<&str> = stacks[0].1.iter().map(|(name, _)| name.as_str()).collect();
     for (stage, name) in names.iter().enumerate() {
         let color = Palette99::pick(stage).to_rgba();
-        let bars = stacks.iter().zip(0..).map(|((_, stages), row)| {
+        let bars = stacks.iter().rev().zip(0..).map(|((_, stages), row)| {
             let start: f64 = stages[..stage.min(stages.len())].iter().map(|(_, share)| share).sum();
             let width = stages.get(stage).map_or(0.0, |(_, share)| *share);
             let mut bar = Rectangle::new(
@@ -282,7 +283,9 @@ fn dot_plot(
     let Some((low, high)) = log_range(ends).filter(|_| !dots.is_empty()) else {
         return nothing(canvas, title);
     };
-    let labels: Vec<&str> = dots.iter().map(|dot| dot.label.as_str()).collect();
+    // Room for the figure beside the rightmost dot.
+    let high = high * (high / low).powf(0.08);
+    let labels: Vec<&str> = dots.iter().rev().map(|dot| dot.label.as_str()).collect();
     let rows = i32::try_from(dots.len())?;
     let mut chart = ChartBuilder::on(canvas)
         .caption(title, (FONT, 20))
@@ -303,14 +306,14 @@ fn dot_plot(
         let line = [(at, SegmentValue::Exact(0)), (at, SegmentValue::Exact(rows))];
         chart.draw_series([PathElement::new(line, BLACK.mix(0.5))])?;
     }
-    for (index, (dot, row)) in dots.iter().zip(0..).enumerate() {
+    for (index, (dot, row)) in dots.iter().rev().zip(0..).enumerate() {
         let color = Palette99::pick(index).to_rgba();
         let at = |x: f64| (x, SegmentValue::CenterOf(row));
         chart.draw_series([PathElement::new([at(dot.range.0), at(dot.range.1)], color.stroke_width(4))])?;
         chart.draw_series([Circle::new(at(dot.value), 5, color.filled())])?;
-        let text = format!("   {}", super::number::significant(dot.value));
         let beside = TextStyle::from((FONT, 13)).pos(Pos::new(HPos::Left, VPos::Center));
-        chart.draw_series([Text::new(text, at(dot.range.1), beside)])?;
+        let text = Text::new(super::number::significant(dot.value), (9, 0), beside);
+        chart.draw_series([EmptyElement::at(at(dot.range.1)) + text])?;
     }
     Ok(())
 }

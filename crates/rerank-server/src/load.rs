@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use rerank_core::LoadSpec;
+use rerank_core::{Device, LoadSpec};
 use rerank_engine::{Engine, EngineOptions, PairTokenizer};
 
 use crate::cli::ModelArgs;
@@ -34,7 +34,7 @@ pub fn start(args: &ModelArgs, options: EngineOptions) -> Result<Loading> {
         args.max_length.map(NonZeroUsize::get),
     )?;
     let model = open.model.name.clone();
-    let threads = args.threads.or_else(|| shared_threads(options.workers));
+    let threads = args.threads.or_else(|| shared_threads(selection.device, options.workers));
     let (backend, device, dtype) = (selection.factory.name(), selection.device, selection.dtype);
     tracing::info!(model, backend, %device, %dtype, workers = options.workers, "loading");
     let max_length = tokenizer.limits().max_length;
@@ -44,8 +44,8 @@ pub fn start(args: &ModelArgs, options: EngineOptions) -> Result<Loading> {
     Ok(Loading { engine, model })
 }
 
-/// One worker leaves the choice to its backend; several share the cores, since each would take all of them.
-fn shared_threads(workers: usize) -> Option<NonZeroUsize> {
+/// One worker leaves the choice to its backend; several on the CPU share the cores, since each would take all of them.
+fn shared_threads(device: Device, workers: usize) -> Option<NonZeroUsize> {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    (workers > 1).then(|| NonZeroUsize::new(cores / workers).unwrap_or(NonZeroUsize::MIN))
+    (device == Device::Cpu && workers > 1).then(|| NonZeroUsize::new(cores / workers).unwrap_or(NonZeroUsize::MIN))
 }

@@ -20,6 +20,7 @@ const NAME: &str = "example";
 pub(crate) fn check() -> Result<String> {
     let copy = root().join("target/new-backend");
     copy_tree(&copy)?;
+    set_apart(&copy.join("Cargo.toml"))?;
     let written = new_backend::generate(&copy, NAME)?;
     let Err(again) = new_backend::generate(&copy, NAME) else {
         bail!("a second `new-backend {NAME}` was not refused");
@@ -30,8 +31,8 @@ pub(crate) fn check() -> Result<String> {
     );
     only_the_document_is_missing(&copy)?;
 
-    // The same target folder, and no `--package`: with it cargo would pick other features for the foreign crates and
-    // compile them all again. What is wanted is picked by target instead.
+    // The same target folder, because the foreign crates are compiled there; and no `--package`: with it cargo would
+    // pick other features for them and compile them all again. What is wanted is picked by target instead.
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir));
     let in_copy = |arguments: &str| {
@@ -70,7 +71,7 @@ fn copy_tree(copy: &Path) -> Result<()> {
     ]))?;
     let wanted: BTreeSet<PathBuf> = listed
         .split('\0')
-        .filter(|path| !path.is_empty() && !path.starts_with("benchmarks/results/"))
+        .filter(|path| !path.is_empty())
         .map(PathBuf::from)
         .filter(|path| root().join(path).is_file())
         .collect();
@@ -86,6 +87,22 @@ fn copy_tree(copy: &Path) -> Result<()> {
         fs::write(&to, bytes).with_context(|| format!("cannot write {}", to.display()))?;
     }
     Ok(())
+}
+
+/// Gives the copy's packages another version. Cargo tells packages of two workspaces apart by name, version and path
+/// below the root only: in one target folder, each would take what the other compiled for its own.
+fn set_apart(manifest: &Path) -> Result<()> {
+    let text = fs::read_to_string(manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
+    let apart = with_version_suffix(&text)
+        .context("the root manifest has no `version = \"...\"` of the workspace")?;
+    fs::write(manifest, apart).with_context(|| format!("cannot write {}", manifest.display()))
+}
+
+fn with_version_suffix(manifest: &str) -> Option<String> {
+    const KEY: &str = "\nversion = \"";
+    let begin = manifest.find(KEY)? + KEY.len();
+    let end = begin + manifest[begin..].find('"')?;
+    Some(format!("{}-{NAME}{}", &manifest[..end], &manifest[end..]))
 }
 
 /// Removes what an earlier run left below `folder` of the copy and the tree no longer has.
@@ -110,6 +127,14 @@ fn remove_others(copy: &Path, folder: &Path, wanted: &BTreeSet<PathBuf>) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_copy_is_told_apart_by_its_version() {
+        let text =
+            "[workspace.package]\nversion = \"0.1.0\"\n\n[workspace.dependencies]\na = { version = \"1\" }\n";
+        assert_eq!(with_version_suffix(text).unwrap(), text.replace("0.1.0", "0.1.0-example"));
+        assert_eq!(with_version_suffix("[workspace]\n"), None);
+    }
 
     #[test]
     fn what_the_tree_no_longer_has_goes_from_the_copy() {

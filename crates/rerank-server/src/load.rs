@@ -47,5 +47,6 @@ pub fn start(args: &ModelArgs, options: EngineOptions) -> Result<Loading> {
 /// One worker leaves the choice to its backend; several on the CPU share the cores, since each would take all of them.
 fn shared_threads(device: Device, workers: usize) -> Option<NonZeroUsize> {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    (device == Device::Cpu && workers > 1).then(|| NonZeroUsize::new(cores / workers).unwrap_or(NonZeroUsize::MIN))
+    (device == Device::Cpu && workers > 1)
+        .then(|| NonZeroUsize::new(cores / workers).unwrap_or(NonZeroUsize::MIN))
 }

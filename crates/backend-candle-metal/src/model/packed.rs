@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use rerank_core::{BackendError, Model, TokenBatch};
@@ -121,32 +121,47 @@ impl PackedModel {
 
     /// One logit per row.
     pub(crate) fn forward(&self, batch: &TokenBatch) -> Result<Vec<f32>> {
-        let share = batch.tokens().div_ceil(self.threads());
-        let tile_rows = share.next_multiple_of(TILE_STEP).min(MAX_TILE_ROWS);
-        let logits: Result<Vec<Vec<f32>>> = self.pool.install(|| {
-            spans(batch).into_par_iter().map(|rows| self.forward_span(batch, rows, tile_rows)).collect()
-        });
-        Ok(logits?.concat())
+        let tile_rows = self.tile_rows(batch.tokens());
+        self.pool.install(|| {
+            let firsts: Vec<Firsts> = spans(batch)
+                .into_par_iter()
+                .map(|rows| self.with_workspace(|workspace| self.encode(workspace, batch, rows, tile_rows)))
+                .collect::<Result<_>>()?;
+            let x: Vec<f32> = firsts.iter().flat_map(|firsts| &firsts.x).copied().collect();
+            let context: Vec<f32> = firsts.iter().flat_map(|firsts| &firsts.context).copied().collect();
+            let mut logits = Vec::with_capacity(batch.rows());
+            let most = self.capacity * self.hidden;
+            for (x, context) in x.chunks(most).zip(context.chunks(most)) {
+                logits.extend(self.with_workspace(|workspace| self.classify(workspace, x, context))?);
+            }
+            Ok(logits)
+        })
     }
 
-    fn forward_span(&self, batch: &TokenBatch, rows: Range<usize>, tile_rows: usize) -> Result<Vec<f32>> {
-        let workspace = self.workspaces.lock().expect("no thread panics while it holds the list").pop();
-        let workspace = match workspace {
+    /// Tiles so large that every thread has one, within what the kernels do well.
+    fn tile_rows(&self, rows: usize) -> usize {
+        rows.div_ceil(self.threads()).next_multiple_of(TILE_STEP).min(MAX_TILE_ROWS)
+    }
+
+    fn with_workspace<T>(&self, work: impl FnOnce(&Workspace) -> Result<T>) -> Result<T> {
+        let kept = self.workspaces.lock().expect("no thread panics while it holds the list").pop();
+        let workspace = match kept {
             Some(workspace) => workspace,
             None => Workspace::new(self.capacity, self.hidden, self.last.up.outputs())?,
         };
-        let logits = self.forward_in(&workspace, batch, rows, tile_rows);
+        let result = work(&workspace);
         self.workspaces.lock().expect("no thread panics while it holds the list").push(workspace);
-        logits
+        result
     }
 
-    fn forward_in(
+    /// Everything up to the last layer's attention, for one span.
+    fn encode(
         &self,
         workspace: &Workspace,
         batch: &TokenBatch,
         rows: Range<usize>,
         tile_rows: usize,
-    ) -> Result<Vec<f32>> {
+    ) -> Result<Firsts> {
         let first = batch.row(rows.start).start;
         let tokens = first..batch.row(rows.end - 1).end;
         let keys = || rows.clone().map(|row| batch.row(row).start - first..batch.row(row).end - first);
@@ -171,18 +186,40 @@ impl PackedModel {
 
         let key_value = all.projections(2)?;
         self.last.projections.key_value.forward(&all.x, &key_value, tile_rows)?;
-        let firsts_only = workspace.rows(rows.len())?;
-        firsts_only.first.inplace_op2(&all.x, &FirstTokens { starts: &starts })?;
-        self.last.projections.query.forward(&firsts_only.first, &firsts_only.delta, tile_rows)?;
+        let only = workspace.rows(rows.len())?;
+        only.first.inplace_op2(&all.x, &FirstTokens { starts: &starts })?;
+        self.last.projections.query.forward(&only.first, &only.delta, tile_rows)?;
         let attention = Attention { heads: self.heads, rows: &firsts, tile_rows };
-        firsts_only.context.inplace_op3(&firsts_only.delta, &key_value, &attention)?;
-        self.last.finish(&firsts_only, &firsts_only.first, tile_rows)?;
-        self.head.forward(&firsts_only.first, &firsts_only.delta, tile_rows)?;
-        self.out.forward(&firsts_only.delta, &firsts_only.logits, tile_rows)?;
-        firsts_only.logits.flatten_all()?.to_vec1()
+        only.context.inplace_op3(&only.delta, &key_value, &attention)?;
+        Ok(Firsts {
+            x: only.first.flatten_all()?.to_vec1()?,
+            context: only.context.flatten_all()?.to_vec1()?,
+        })
+    }
+
+    /// The rest of the last layer and the head, for first tokens of all spans together: for one row at a time, reading
+    /// the weights would cost more than using them.
+    fn classify(&self, workspace: &Workspace, x: &[f32], context: &[f32]) -> Result<Vec<f32>> {
+        let shape = (x.len() / self.hidden, self.hidden);
+        let tile_rows = self.tile_rows(shape.0);
+        let x = Tensor::from_slice(x, shape, &Device::Cpu)?;
+        let context = Tensor::from_slice(context, shape, &Device::Cpu)?;
+        let mut rows = workspace.rows(shape.0)?;
+        rows.context = context;
+        self.last.finish(&rows, &x, tile_rows)?;
+        self.head.forward(&x, &rows.delta, tile_rows)?;
+        self.out.forward(&rows.delta, &rows.logits, tile_rows)?;
+        rows.logits.flatten_all()?.to_vec1()
     }
 }
 
+/// The first tokens of a span's rows, `[rows, hidden]` each.
+struct Firsts {
+    /// The residual stream before the last layer.
+    x: Vec<f32>,
+    /// What the last layer's attention made of it.
+    context: Vec<f32>,
+}
 impl<P> Layer<P> {
     /// What follows attention, in place on the residual stream `x`.
     fn finish(&self, rows: &workspace::Rows, x: &Tensor, tile_rows: usize) -> Result<()> {

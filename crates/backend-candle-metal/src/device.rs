@@ -52,9 +52,13 @@ pub(crate) fn open(device: Device) -> candle_core::Result<candle_core::Device> {
 }
 
 /// f32 runs on kernels of our own. candle's f16 and bf16 products are exact enough but widen as they go: they halve
-/// the weights' memory and cost speed.
+/// the weights' memory and cost speed. Built with Accelerate, candle has no f16 product on the CPU.
 fn cpu() -> DeviceInfo {
-    DeviceInfo { device: Device::Cpu, name: cpu_name(), dtypes: vec![DType::F32, DType::F16, DType::BF16] }
+    let mut dtypes = vec![DType::F32, DType::BF16];
+    if !cfg!(feature = "accelerate") {
+        dtypes.insert(1, DType::F16);
+    }
+    DeviceInfo { device: Device::Cpu, name: cpu_name(), dtypes }
 }
 
 fn cpu_name() -> String {

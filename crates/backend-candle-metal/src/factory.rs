@@ -118,7 +118,11 @@ impl Form {
             Self::Packed(_) => format!("own, {}", kernels::instruction_set()),
             Self::Padded { .. } => "candle".to_owned(),
         };
-        BTreeMap::from([("kernels".to_owned(), kernels)])
+        let mut details = BTreeMap::from([("kernels".to_owned(), kernels)]);
+        if let (Self::Packed(_), true) = (self, kernels::ON_ACCELERATE) {
+            details.insert("products".to_owned(), "Accelerate, which adds threads of its own".to_owned());
+        }
+        details
     }
 
     fn forward(&self, batch: &TokenBatch) -> candle_core::Result<Vec<f32>> {

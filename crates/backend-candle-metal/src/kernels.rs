@@ -32,7 +32,7 @@ mod tile;
 pub(crate) use activation::Activation;
 pub(crate) use attention::{Attention, QueryRows};
 pub(crate) use embedding::{Embedding, FirstTokens};
-pub(crate) use linear::Linear;
+pub(crate) use linear::{Linear, ON_ACCELERATE};
 pub(crate) use norm::{AddNorm, LayerNorm};
 pub(crate) use simd::instruction_set;
 pub(crate) use tile::TILE_STEP;

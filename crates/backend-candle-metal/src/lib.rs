@@ -9,8 +9,8 @@
 //! |---|---|
 //! | `cuda` | NVIDIA GPUs; needs the CUDA toolkit to build and a driver to start |
 //! | `metal` | the Apple GPU; macOS only |
-//! | `accelerate` | Apple's BLAS for the CPU products that candle runs itself: f16 and bf16 widen into it |
-//! | `mkl` | Intel's BLAS for the same |
+//! | `accelerate` | Apple's library for the CPU's products in f32 and bf16; f16 on the CPU goes |
+//! | `mkl` | Intel's library for the CPU's products in f16 and bf16 |
 
 mod device;
 mod error;

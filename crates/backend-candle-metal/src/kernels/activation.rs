@@ -16,6 +16,25 @@ pub(crate) enum Activation {
     FeedForward(FeedForward),
 }
 
+/// Work that is compiled for each activation.
+pub(super) trait Choose {
+    fn with<A: Activate>(self);
+}
+
+impl Activation {
+    /// Does `work` with the activation that this is.
+    pub(super) fn choose(self, work: impl Choose) {
+        match self {
+            Self::Identity => work.with::<Identity>(),
+            Self::Tanh => work.with::<Tanh>(),
+            Self::FeedForward(FeedForward::Gelu) => work.with::<Gelu>(),
+            Self::FeedForward(FeedForward::GeluTanh) => work.with::<GeluTanh>(),
+            Self::FeedForward(FeedForward::Relu) => work.with::<Relu>(),
+            Self::FeedForward(FeedForward::Silu) => work.with::<Silu>(),
+        }
+    }
+}
+
 /// An activation as a type, so that a kernel is compiled for each.
 pub(super) trait Activate {
     fn activate<S: Simd>(x: f32) -> f32;
@@ -26,12 +45,12 @@ pub(super) trait Activate {
     }
 }
 
-pub(super) struct Identity;
-pub(super) struct Tanh;
-pub(super) struct Gelu;
-pub(super) struct GeluTanh;
-pub(super) struct Relu;
-pub(super) struct Silu;
+struct Identity;
+struct Tanh;
+struct Gelu;
+struct GeluTanh;
+struct Relu;
+struct Silu;
 
 impl Activate for Identity {
     #[inline(always)]

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use rerank_core::{BackendError, Model, TokenBatch};
 
+use crate::error;
 use crate::kernels::{
     Activation, AddNorm, Attention, Embedding, FirstTokens, LayerNorm, Linear, QueryRows, TILE_STEP,
 };
@@ -87,7 +88,7 @@ impl PackedModel {
         for index in 0..config.layers - 1 {
             let (layer, query_key_value) = layer(model, index, activation)?;
             layers
-                .push(layer.with(Fused { query_key_value: linear(&query_key_value, Activation::Identity) }));
+                .push(layer.with(Fused { query_key_value: linear(&query_key_value, Activation::Identity)? }));
         }
         let (last, query_key_value) = layer(model, config.layers - 1, activation)?;
         let (query, key_value) = query_key_value.split(config.hidden_size);
@@ -101,11 +102,11 @@ impl PackedModel {
             },
             layers,
             last: last.with(Split {
-                query: linear(&query, Activation::Identity),
-                key_value: linear(&key_value, Activation::Identity),
+                query: linear(&query, Activation::Identity)?,
+                key_value: linear(&key_value, Activation::Identity)?,
             }),
-            head: linear(&head.dense, Activation::Tanh),
-            out: linear(&head.out, Activation::Identity),
+            head: linear(&head.dense, Activation::Tanh)?,
+            out: linear(&head.out, Activation::Identity)?,
             heads: config.heads,
             hidden: config.hidden_size,
             capacity: SPAN_TOKENS.max(max_length),
@@ -245,17 +246,17 @@ fn layer(
     let weights = weights::layer(model, index)?;
     let layer = Layer {
         projections: (),
-        output: linear(&weights.output, Activation::Identity),
+        output: linear(&weights.output, Activation::Identity)?,
         attention_norm: norm(weights.attention_norm, epsilon),
-        up: linear(&weights.up, activation),
-        down: linear(&weights.down, Activation::Identity),
+        up: linear(&weights.up, activation)?,
+        down: linear(&weights.down, Activation::Identity)?,
         mlp_norm: norm(weights.mlp_norm, epsilon),
     };
     Ok((layer, weights.query_key_value))
 }
 
-fn linear(dense: &Dense, activation: Activation) -> Linear {
-    Linear::new(&dense.weight, &dense.bias, activation)
+fn linear(dense: &Dense, activation: Activation) -> std::result::Result<Linear, BackendError> {
+    Linear::new(&dense.weight, &dense.bias, activation).map_err(error::loading)
 }
 
 fn norm(norm: Norm, epsilon: f32) -> LayerNorm {

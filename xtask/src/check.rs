@@ -23,7 +23,7 @@ pub(crate) struct CheckArgs {
 
 #[derive(Subcommand)]
 enum Target {
-    /// The candle backend with its `metal` feature, on any system
+    /// The candle backend with its `metal` and `accelerate` features, on any system
     Metal,
     /// The candle backend with its `cuda` feature, without the CUDA toolkit
     Cuda {

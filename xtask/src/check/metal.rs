@@ -1,4 +1,4 @@
-//! The `metal` feature, type-checked where there is no Metal.
+//! The features `metal` and `accelerate`, type-checked where there is neither.
 //!
 //! Two things keep Apple's bindings from compiling elsewhere: `#[link(kind = "framework")]`, which rustc refuses for
 //! other targets, and objc2's choice of a runtime. So the bindings are copied from cargo's registry, without those
@@ -14,7 +14,11 @@ use super::{CRATE, DENY_WARNINGS, clippy, folder, write_if_changed};
 use crate::process;
 
 /// The bindings that link frameworks, in some version or other.
-const BINDINGS: [&str; 4] = ["dispatch2", "objc2-core-foundation", "objc2-foundation", "objc2-metal"];
+const BINDINGS: [&str; 5] =
+    ["accelerate-src", "dispatch2", "objc2-core-foundation", "objc2-foundation", "objc2-metal"];
+
+/// What a Mac builds with.
+const FEATURES: &str = "metal,accelerate";
 
 /// The feature that lets these compile without Apple's runtime.
 const RUNTIME: &str = "gnustep-2-1";
@@ -22,7 +26,7 @@ const WITH_RUNTIME: [&str; 2] = ["block2", "objc2"];
 
 pub(super) fn check() -> Result<()> {
     let folder = folder("metal")?;
-    let mut command = clippy("metal", &folder);
+    let mut command = clippy(FEATURES, &folder);
     if cfg!(target_os = "macos") {
         return process::run(command.args(DENY_WARNINGS));
     }
@@ -33,7 +37,7 @@ pub(super) fn check() -> Result<()> {
     command.args(DENY_WARNINGS).current_dir(shadow(&folder)?);
     process::run(&mut command)?;
     eprintln!(
-        "`metal` type-checks against {} of Apple's bindings without their link attributes; \
+        "`{FEATURES}` type-checks against {} of Apple's bindings without their link attributes; \
          nothing was linked or run",
         copies.len()
     );
@@ -66,7 +70,9 @@ fn shadow(folder: &Path) -> Result<PathBuf> {
 fn copy_bindings(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     let metadata = MetadataCommand::new()
         .current_dir(process::root())
-        .features(CargoOpt::SomeFeatures(vec![format!("{CRATE}/metal")]))
+        .features(CargoOpt::SomeFeatures(
+            FEATURES.split(',').map(|feature| format!("{CRATE}/{feature}")).collect(),
+        ))
         .exec()?;
     let mut copies = Vec::new();
     for package in metadata.packages.iter().filter(|package| BINDINGS.contains(&package.name.as_str())) {
@@ -120,12 +126,15 @@ fn with_runtime(manifest: &str) -> Result<String> {
     for target in ["bench", "example", "test"] {
         manifest.remove(target);
     }
-    let dependencies = manifest.get_mut("dependencies").and_then(toml::Value::as_table_mut);
-    let dependencies = dependencies.context("the package has no dependencies")?;
+    // What these packages build with scripts is more link arguments.
+    if let Some(package) = manifest.get_mut("package").and_then(toml::Value::as_table_mut) {
+        package.insert("build".to_owned(), toml::Value::Boolean(false));
+        package.remove("links");
+    }
+    let mut dependencies = manifest.get_mut("dependencies");
     for name in WITH_RUNTIME {
-        let Some(dependency) = dependencies.get_mut(name).and_then(toml::Value::as_table_mut) else {
-            continue;
-        };
+        let dependency = dependencies.as_mut().and_then(|all| all.get_mut(name));
+        let Some(dependency) = dependency.and_then(toml::Value::as_table_mut) else { continue };
         let features = dependency.entry("features").or_insert_with(|| toml::Value::Array(Vec::new()));
         let features = features.as_array_mut().context("`features` is not a list")?;
         features.push(toml::Value::String(RUNTIME.to_owned()));

@@ -58,15 +58,7 @@ fn cpu() -> DeviceInfo {
     if !cfg!(feature = "accelerate") {
         dtypes.insert(1, DType::F16);
     }
-    DeviceInfo { device: Device::Cpu, name: cpu_name(), dtypes }
-}
-
-fn cpu_name() -> String {
-    let cpus = sysinfo::RefreshKind::nothing().with_cpu(sysinfo::CpuRefreshKind::nothing());
-    let brand = sysinfo::System::new_with_specifics(cpus)
-        .ok()
-        .and_then(|system| Some(system.cpus().first()?.brand().trim().to_owned()));
-    brand.filter(|brand| !brand.is_empty()).unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+    DeviceInfo { device: Device::Cpu, name: rerank_kernels::processor(), dtypes }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use rerank_core::{
     Backend, BackendError, BackendFactory, BackendInfo, DType, Device, DeviceInfo, Layout, LoadSpec,
     ShapePolicy, TokenBatch, Unavailable,
 };
+use rerank_kernels::{Cpu, instruction_set};
 
 use crate::model::packed::PackedModel;
 use crate::model::padded::PaddedModel;
@@ -44,7 +45,7 @@ impl BackendFactory for CandleFactory {
         let max_length = spec.max_length.min(spec.model.config.max_length());
         let form = match (spec.device, spec.dtype) {
             (Device::Cpu, DType::F32) => {
-                Form::Packed(Box::new(PackedModel::load(&spec.model, max_length, threads)?))
+                Form::Packed(Box::new(PackedModel::load(&spec.model, max_length, threads, cpu()?)?))
             }
             _ => Form::padded(spec, threads)?,
         };
@@ -62,6 +63,11 @@ impl BackendFactory for CandleFactory {
         };
         Ok(Box::new(CandleBackend { info, form }))
     }
+}
+
+/// The instruction sets that the environment leaves.
+fn cpu() -> Result<Cpu, BackendError> {
+    Cpu::from_env().map_err(|error| BackendError::unsupported(error.to_string()))
 }
 
 /// CPU threads of one call: on a GPU, the one that launches.
@@ -115,7 +121,7 @@ impl Form {
 
     fn details(&self) -> BTreeMap<String, String> {
         let kernels = match self {
-            Self::Packed(_) => format!("own, {}", kernels::instruction_set()),
+            Self::Packed(model) => format!("own, {}", instruction_set(model.cpu())),
             Self::Padded { .. } => "candle".to_owned(),
         };
         let mut details = BTreeMap::from([("kernels".to_owned(), kernels)]);

@@ -17,6 +17,5 @@ mod error;
 mod factory;
 mod kernels;
 mod model;
-mod weights;
 
 pub use factory::{CandleFactory, FACTORY};

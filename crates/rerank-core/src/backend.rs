@@ -3,7 +3,9 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use crate::{BackendError, BackendInfo, DType, Device, DeviceInfo, Model, TokenBatch};
+use crate::{
+    BackendError, BackendInfo, BatchShape, DType, Device, DeviceInfo, ExecutionPlan, Model, TokenBatch,
+};
 
 /// One backend crate's entry point, exported as `pub static FACTORY`. Stateless.
 pub trait BackendFactory: Sync {
@@ -36,6 +38,12 @@ pub trait Backend {
     /// Compiles or allocates for batches of `filler`'s shape before traffic arrives. The default scores it.
     fn warm_up(&mut self, filler: &TokenBatch) -> Result<(), BackendError> {
         self.score(filler).map(drop)
+    }
+
+    /// The steps that a batch of this shape takes, its rows of about equal length; `None` for a backend that does not
+    /// plan ahead.
+    fn plan(&self, _shape: BatchShape) -> Option<ExecutionPlan> {
+        None
     }
 }
 

@@ -83,6 +83,17 @@ pub enum Activation {
     Silu,
 }
 
+impl fmt::Display for Activation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gelu => "gelu",
+            Self::GeluTanh => "gelu_tanh",
+            Self::Relu => "relu",
+            Self::Silu => "silu",
+        })
+    }
+}
+
 /// How a token's index into the position table follows from its place in the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PositionScheme {

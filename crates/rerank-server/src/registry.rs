@@ -4,6 +4,8 @@ use rerank_core::BackendFactory;
 
 /// Preference order: `--backend auto` takes the first that can run here.
 pub static BACKENDS: &[&dyn BackendFactory] = &[
+    #[cfg(feature = "compiled")]
+    &backend_compiled::FACTORY,
     #[cfg(feature = "candle")]
     &backend_candle_metal::FACTORY,
     #[cfg(feature = "mock")]

@@ -10,13 +10,11 @@ use std::sync::Mutex;
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use rerank_core::{BackendError, Model, TokenBatch};
+use rerank_core::{BackendError, Dense, Model, TokenBatch};
+use rerank_kernels::{Activation, Cpu, Embedding, LayerNorm, TILE_STEP, Table};
 
 use crate::error;
-use crate::kernels::{
-    Activation, AddNorm, Attention, Embedding, FirstTokens, LayerNorm, Linear, QueryRows, TILE_STEP,
-};
-use crate::weights::{self, Dense, Norm};
+use crate::kernels::{AddNorm, FirstTokens, Gather, Linear, QueryRows, SpanAttention};
 
 mod workspace;
 
@@ -44,6 +42,7 @@ pub(crate) struct PackedModel {
     capacity: usize,
     workspaces: Mutex<Vec<Workspace>>,
     pool: ThreadPool,
+    cpu: Cpu,
 }
 
 /// An encoder layer whose projections are `P`.
@@ -73,6 +72,7 @@ impl PackedModel {
         model: &Model,
         max_length: usize,
         threads: usize,
+        cpu: Cpu,
     ) -> std::result::Result<Self, BackendError> {
         let config = &model.config;
         let epsilon = config.layer_norm_eps as f32;
@@ -82,37 +82,44 @@ impl PackedModel {
             .build()
             .map_err(|error| BackendError::load_from(format!("cannot start {threads} threads"), error))?;
 
-        let embedding = weights::embeddings(model)?;
+        let embedding = model.embeddings()?;
         let activation = Activation::FeedForward(config.activation);
         let mut layers = Vec::with_capacity(config.layers - 1);
         for index in 0..config.layers - 1 {
-            let (layer, query_key_value) = layer(model, index, activation)?;
-            layers
-                .push(layer.with(Fused { query_key_value: linear(&query_key_value, Activation::Identity)? }));
+            let (layer, query_key_value) = layer(model, index, activation, cpu)?;
+            layers.push(
+                layer.with(Fused { query_key_value: linear(&query_key_value, Activation::Identity, cpu)? }),
+            );
         }
-        let (last, query_key_value) = layer(model, config.layers - 1, activation)?;
+        let (last, query_key_value) = layer(model, config.layers - 1, activation, cpu)?;
         let (query, key_value) = query_key_value.split(config.hidden_size);
-        let head = weights::head(model)?;
+        let head = model.head()?;
         Ok(Self {
             embedding: Embedding {
-                word: embedding.word,
+                word: Table::F32(embedding.word),
                 position: embedding.position,
                 token_type: embedding.token_type,
-                norm: norm(embedding.norm, epsilon),
+                norm: LayerNorm::new(embedding.norm, epsilon),
             },
             layers,
             last: last.with(Split {
-                query: linear(&query, Activation::Identity)?,
-                key_value: linear(&key_value, Activation::Identity)?,
+                query: linear(&query, Activation::Identity, cpu)?,
+                key_value: linear(&key_value, Activation::Identity, cpu)?,
             }),
-            head: linear(&head.dense, Activation::Tanh)?,
-            out: linear(&head.out, Activation::Identity)?,
+            head: linear(&head.dense, Activation::Tanh, cpu)?,
+            out: linear(&head.out, Activation::Identity, cpu)?,
             heads: config.heads,
             hidden: config.hidden_size,
             capacity: SPAN_TOKENS.max(max_length),
             workspaces: Mutex::new(Vec::new()),
             pool,
+            cpu,
         })
+    }
+
+    /// The instruction sets that kernels were chosen from.
+    pub(crate) fn cpu(&self) -> Cpu {
+        self.cpu
     }
 
     /// Threads that one call uses.
@@ -174,15 +181,16 @@ impl PackedModel {
         let all = workspace.rows(tokens.len())?;
         let (ids, positions, type_ids) =
             (&batch.ids()[tokens.clone()], &batch.positions()[tokens.clone()], &batch.type_ids()[tokens]);
-        all.x.inplace_op1(&self.embedding.of(ids, positions, type_ids, tile_rows))?;
+        let embedding = &self.embedding;
+        all.x.inplace_op1(&Gather { cpu: self.cpu, embedding, ids, positions, type_ids, tile_rows })?;
         for layer in &self.layers {
             let query_key_value = all.projections(3)?;
             layer.projections.query_key_value.forward(&all.x, &query_key_value, tile_rows)?;
             let query = query_key_value.narrow(1, 0, self.hidden)?;
             let key_value = query_key_value.narrow(1, self.hidden, 2 * self.hidden)?;
-            let attention = Attention { heads: self.heads, rows: &every, tile_rows };
+            let attention = SpanAttention { cpu: self.cpu, heads: self.heads, rows: &every, tile_rows };
             all.context.inplace_op3(&query, &key_value, &attention)?;
-            layer.finish(&all, &all.x, tile_rows)?;
+            layer.finish(self.cpu, &all, &all.x, tile_rows)?;
         }
 
         let key_value = all.projections(2)?;
@@ -190,7 +198,7 @@ impl PackedModel {
         let only = workspace.rows(rows.len())?;
         only.first.inplace_op2(&all.x, &FirstTokens { starts: &starts })?;
         self.last.projections.query.forward(&only.first, &only.delta, tile_rows)?;
-        let attention = Attention { heads: self.heads, rows: &firsts, tile_rows };
+        let attention = SpanAttention { cpu: self.cpu, heads: self.heads, rows: &firsts, tile_rows };
         only.context.inplace_op3(&only.delta, &key_value, &attention)?;
         Ok(Firsts {
             x: only.first.flatten_all()?.to_vec1()?,
@@ -207,7 +215,7 @@ impl PackedModel {
         let context = Tensor::from_slice(context, shape, &Device::Cpu)?;
         let mut rows = workspace.rows(shape.0)?;
         rows.context = context;
-        self.last.finish(&rows, &x, tile_rows)?;
+        self.last.finish(self.cpu, &rows, &x, tile_rows)?;
         self.head.forward(&x, &rows.delta, tile_rows)?;
         self.out.forward(&rows.delta, &rows.logits, tile_rows)?;
         rows.logits.flatten_all()?.to_vec1()
@@ -223,12 +231,12 @@ struct Firsts {
 }
 impl<P> Layer<P> {
     /// What follows attention, in place on the residual stream `x`.
-    fn finish(&self, rows: &workspace::Rows, x: &Tensor, tile_rows: usize) -> Result<()> {
+    fn finish(&self, cpu: Cpu, rows: &workspace::Rows, x: &Tensor, tile_rows: usize) -> Result<()> {
         self.output.forward(&rows.context, &rows.delta, tile_rows)?;
-        x.inplace_op2(&rows.delta, &AddNorm { norm: &self.attention_norm, tile_rows })?;
+        x.inplace_op2(&rows.delta, &AddNorm { cpu, norm: &self.attention_norm, tile_rows })?;
         self.up.forward(x, &rows.intermediate, tile_rows)?;
         self.down.forward(&rows.intermediate, &rows.delta, tile_rows)?;
-        x.inplace_op2(&rows.delta, &AddNorm { norm: &self.mlp_norm, tile_rows })
+        x.inplace_op2(&rows.delta, &AddNorm { cpu, norm: &self.mlp_norm, tile_rows })
     }
 
     fn with<Q>(self, projections: Q) -> Layer<Q> {
@@ -241,26 +249,23 @@ fn layer(
     model: &Model,
     index: usize,
     activation: Activation,
+    cpu: Cpu,
 ) -> std::result::Result<(Layer<()>, Dense), BackendError> {
     let epsilon = model.config.layer_norm_eps as f32;
-    let weights = weights::layer(model, index)?;
+    let weights = model.layer(index)?;
     let layer = Layer {
         projections: (),
-        output: linear(&weights.output, Activation::Identity)?,
-        attention_norm: norm(weights.attention_norm, epsilon),
-        up: linear(&weights.up, activation)?,
-        down: linear(&weights.down, Activation::Identity)?,
-        mlp_norm: norm(weights.mlp_norm, epsilon),
+        output: linear(&weights.output, Activation::Identity, cpu)?,
+        attention_norm: LayerNorm::new(weights.attention_norm, epsilon),
+        up: linear(&weights.up, activation, cpu)?,
+        down: linear(&weights.down, Activation::Identity, cpu)?,
+        mlp_norm: LayerNorm::new(weights.mlp_norm, epsilon),
     };
     Ok((layer, weights.query_key_value))
 }
 
-fn linear(dense: &Dense, activation: Activation) -> std::result::Result<Linear, BackendError> {
-    Linear::new(&dense.weight, &dense.bias, activation).map_err(error::loading)
-}
-
-fn norm(norm: Norm, epsilon: f32) -> LayerNorm {
-    LayerNorm { weight: norm.weight, bias: norm.bias, epsilon }
+fn linear(dense: &Dense, activation: Activation, cpu: Cpu) -> std::result::Result<Linear, BackendError> {
+    Linear::new(dense, activation, cpu).map_err(error::loading)
 }
 
 /// Consecutive rows of about [`SPAN_TOKENS`] tokens together; a longer row is a span of its own.

@@ -7,10 +7,9 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::ops::{layer_norm, softmax_last_dim};
-use rerank_core::{Activation, BackendError, Model, TokenBatch};
+use rerank_core::{Activation, BackendError, Dense, LayerWeights, Model, Norm, TokenBatch};
 
 use crate::error;
-use crate::weights::{self, Dense, LayerWeights, Norm};
 
 mod batch;
 
@@ -67,17 +66,16 @@ impl PaddedModel {
     ) -> std::result::Result<Self, BackendError> {
         let config = &model.config;
         let upload = Upload { device, dtype, epsilon: config.layer_norm_eps as f32 };
-        let embedding = weights::embeddings(model)?;
+        let embedding = model.embeddings()?;
         let place = places(&embedding.position, &embedding.token_type, config.hidden_size);
         let (mut layers, last) = (Vec::with_capacity(config.layers - 1), config.layers - 1);
         for index in 0..last {
-            let (layer, projections) = split(weights::layer(model, index)?, config.hidden_size, config.heads);
+            let (layer, projections) = split(model.layer(index)?, config.hidden_size, config.heads);
             let projections = upload.linear(&join(projections)).map_err(error::loading)?;
             layers.push(upload.layer(&layer, projections).map_err(error::loading)?);
         }
-        let (layer, (query, key_value)) =
-            split(weights::layer(model, last)?, config.hidden_size, config.heads);
-        let head = weights::head(model)?;
+        let (layer, (query, key_value)) = split(model.layer(last)?, config.hidden_size, config.heads);
+        let head = model.head()?;
         let build = || {
             Ok(Self {
                 word: upload.matrix(&embedding.word, config.hidden_size)?,

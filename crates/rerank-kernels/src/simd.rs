@@ -1,47 +1,60 @@
 //! Run-time choice of instruction set, and the few vector functions that the standard library lacks.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Scalar, Simd, WithSimd};
+
+use crate::{Cpu, Feature};
 
 /// Floats that kernels handle together: one AVX-512 register, two of AVX2, four of NEON.
-pub(super) const LANES: usize = 16;
+pub const LANES: usize = 16;
 
 /// One group of floats.
-pub(super) type Lanes = [f32; LANES];
+pub(crate) type Lanes = [f32; LANES];
 
-/// Runs `op` compiled for the widest instruction set that this processor has.
-pub(super) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
-    Arch::new().dispatch(op)
-}
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+const CLAIMED: &str = "a `Cpu` claims only what was detected";
 
-/// The instruction set that [`dispatch`] chooses, as reports name it.
-pub(crate) fn instruction_set() -> &'static str {
-    struct Name;
+/// Runs `op` compiled for the widest vectors that `cpu` may use.
+pub(crate) fn dispatch<Op: WithSimd>(cpu: Cpu, op: Op) -> Op::Output {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use pulp::x86::{V3, V4};
 
-    impl WithSimd for Name {
-        type Output = &'static str;
-
-        fn with_simd<S: Simd>(self, _: S) -> Self::Output {
-            match (S::IS_SCALAR, S::F32_LANES) {
-                (true, _) => "scalar",
-                (false, 4) => "128-bit",
-                (false, 8) => "avx2+fma",
-                (false, _) => "avx512",
-            }
+        if cpu.has(Feature::Avx512) {
+            return Simd::vectorize(V4::try_new().expect(CLAIMED), op);
+        }
+        if cpu.has(Feature::Avx2) {
+            return Simd::vectorize(V3::try_new().expect(CLAIMED), op);
         }
     }
+    #[cfg(target_arch = "aarch64")]
+    if cpu.has(Feature::Neon) {
+        return Simd::vectorize(pulp::aarch64::Neon::try_new().expect(CLAIMED), op);
+    }
+    Simd::vectorize(Scalar, op)
+}
 
-    dispatch(Name)
+/// The vectors that f32 kernels use on `cpu`, as reports name them.
+pub fn instruction_set(cpu: Cpu) -> &'static str {
+    if cpu.has(Feature::Avx512) {
+        "avx512"
+    } else if cpu.has(Feature::Avx2) {
+        "avx2+fma"
+    } else if cpu.has(Feature::Neon) {
+        "neon"
+    } else {
+        "portable"
+    }
 }
 
 /// `a * b + c`, fused where the instruction set has it: without, `f32::mul_add` is a library call.
 #[inline(always)]
-pub(super) fn mul_add<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
+pub(crate) fn mul_add<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
     if S::IS_SCALAR { a * b + c } else { a.mul_add(b, c) }
 }
 
 /// The polynomial with these coefficients, lowest first, at `x`.
 #[inline(always)]
-pub(super) fn polynomial<S: Simd, const N: usize>(coefficients: [f32; N], x: f32) -> f32 {
+pub(crate) fn polynomial<S: Simd, const N: usize>(coefficients: [f32; N], x: f32) -> f32 {
     let mut value = coefficients[N - 1];
     for i in (0..N - 1).rev() {
         value = mul_add::<S>(value, x, coefficients[i]);
@@ -51,7 +64,7 @@ pub(super) fn polynomial<S: Simd, const N: usize>(coefficients: [f32; N], x: f32
 
 /// `2^x` within 2e-7 of its value for `x` in `-126.0..=127.0`; below, the smallest normal number.
 #[inline(always)]
-pub(super) fn exp2<S: Simd>(x: f32) -> f32 {
+pub(crate) fn exp2<S: Simd>(x: f32) -> f32 {
     // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits of the mantissa.
     const ROUND: f32 = 12_582_912.0;
     // Minimax polynomial of 2^f on -0.5..=0.5, relative error 2e-9.
@@ -73,7 +86,7 @@ pub(super) fn exp2<S: Simd>(x: f32) -> f32 {
 
 /// `erf(x)` within 4e-7.
 #[inline(always)]
-pub(super) fn erf<S: Simd>(x: f32) -> f32 {
+pub(crate) fn erf<S: Simd>(x: f32) -> f32 {
     // From here on erf differs from one by less than half a unit in the last place of what the quotient can express.
     const LIMIT: f32 = 3.8;
     // Minimax rational function of x^2 for erf(x) / x on 0..=3.8, absolute error of erf 1e-8.
@@ -96,6 +109,7 @@ mod tests {
     use pulp::{Scalar, Simd, WithSimd};
 
     use super::{dispatch, erf, exp2};
+    use crate::Cpu;
 
     /// The largest error of `approximate` against `exact`, on a fine grid and in the instruction set at hand.
     struct Sweep {
@@ -143,8 +157,9 @@ mod tests {
     #[test]
     fn exp2_stays_within_its_stated_error() {
         let sweep = || Sweep { range: -126.0..=126.0, relative: true, exact: f64::exp2, kind: Kind::Exp2 };
-        assert!(dispatch(sweep()) < 2e-7);
-        assert!(sweep().with_simd(Scalar) < 2e-7);
+        for cpu in Cpu::detect().choices() {
+            assert!(dispatch(cpu, sweep()) < 2e-7, "{cpu}");
+        }
         assert_eq!(exp2::<Scalar>(0.0), 1.0);
         assert!(exp2::<Scalar>(f32::NEG_INFINITY) < 2e-38);
     }
@@ -152,8 +167,9 @@ mod tests {
     #[test]
     fn erf_stays_within_its_stated_error() {
         let sweep = || Sweep { range: -4.5..=4.5, relative: false, exact: exact_erf, kind: Kind::Erf };
-        assert!(dispatch(sweep()) < 4e-7);
-        assert!(sweep().with_simd(Scalar) < 4e-7);
+        for cpu in Cpu::detect().choices() {
+            assert!(dispatch(cpu, sweep()) < 4e-7, "{cpu}");
+        }
         assert_eq!(erf::<Scalar>(0.0), 0.0);
         assert_eq!(erf::<Scalar>(50.0), 1.0);
         assert_eq!(erf::<Scalar>(-50.0), -1.0);

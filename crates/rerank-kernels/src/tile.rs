@@ -2,14 +2,14 @@
 
 use pulp::Simd;
 
-use super::rows::Rows;
-use super::simd::{LANES, Lanes, mul_add};
+use crate::rows::Rows;
+use crate::simd::{LANES, Lanes, mul_add};
 
 /// Splitting rows at multiples of this keeps every tile but the last full on every instruction set.
-pub(crate) const TILE_STEP: usize = 12;
+pub const TILE_STEP: usize = 12;
 
 /// What to do with finished sums: sixteen for each of rows `row..row + R`.
-pub(super) trait Sink {
+pub(crate) trait Sink {
     fn put<S: Simd, const R: usize>(&mut self, row: usize, sums: [Lanes; R]);
 }
 
@@ -18,7 +18,7 @@ pub(super) trait Sink {
 /// Six rows of AVX2 or NEON and twelve of AVX-512 fill the register file without spilling: 97 of the 99 GFLOP/s that
 /// one core of the reference machine can do, against 90 for a general product that packs its operands first.
 #[inline(always)]
-pub(super) fn multiply<S: Simd>(
+pub(crate) fn multiply<S: Simd>(
     left: Rows<'_>,
     count: usize,
     panel: &[Lanes],
@@ -81,7 +81,7 @@ fn accumulate<S: Simd, const R: usize>(left: [&[f32]; R], panel: &[Lanes], start
 /// `sums[r] = sum over k of left[k][FROM + r] * right[k]`: the product with a transposed left side, `R` of its sixteen
 /// columns at a time. Both numbers are constants, or every step would check four bounds.
 #[inline(always)]
-pub(super) fn accumulate_transposed<S: Simd, const R: usize, const FROM: usize>(
+pub(crate) fn accumulate_transposed<S: Simd, const R: usize, const FROM: usize>(
     left: &[Lanes],
     right: &[Lanes],
 ) -> [Lanes; R] {

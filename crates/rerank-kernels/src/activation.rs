@@ -3,11 +3,11 @@
 use pulp::Simd;
 use rerank_core::Activation as FeedForward;
 
-use super::simd::{Lanes, erf, exp2};
+use crate::simd::{Lanes, erf, exp2};
 
 /// What a dense layer does to its sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Activation {
+pub enum Activation {
     /// Nothing.
     Identity,
     /// The classification head's.
@@ -17,13 +17,13 @@ pub(crate) enum Activation {
 }
 
 /// Work that is compiled for each activation.
-pub(super) trait Choose {
+pub(crate) trait Choose {
     fn with<A: Activate>(self);
 }
 
 impl Activation {
     /// Does `work` with the activation that this is.
-    pub(super) fn choose(self, work: impl Choose) {
+    pub(crate) fn choose(self, work: impl Choose) {
         match self {
             Self::Identity => work.with::<Identity>(),
             Self::Tanh => work.with::<Tanh>(),
@@ -36,7 +36,7 @@ impl Activation {
 }
 
 /// An activation as a type, so that a kernel is compiled for each.
-pub(super) trait Activate {
+pub(crate) trait Activate {
     fn activate<S: Simd>(x: f32) -> f32;
 
     #[inline(always)]
@@ -113,7 +113,8 @@ mod tests {
     use pulp::{Simd, WithSimd};
 
     use super::{Activate, Gelu, GeluTanh, Relu, Silu, Tanh};
-    use crate::kernels::simd::dispatch;
+    use crate::Cpu;
+    use crate::simd::dispatch;
 
     struct Errors;
 
@@ -153,11 +154,13 @@ mod tests {
 
     #[test]
     fn activations_agree_with_double_precision() {
-        let [tanh, gelu, gelu_tanh, relu, silu] = dispatch(Errors);
-        assert!(tanh < 3e-7, "{tanh:e}");
-        assert!(gelu < 2e-6, "{gelu:e}");
-        assert!(gelu_tanh < 2e-6, "{gelu_tanh:e}");
-        assert_eq!(relu, 0.0);
-        assert!(silu < 4e-6, "{silu:e}");
+        for cpu in Cpu::detect().choices() {
+            let [tanh, gelu, gelu_tanh, relu, silu] = dispatch(cpu, Errors);
+            assert!(tanh < 3e-7, "{cpu}: {tanh:e}");
+            assert!(gelu < 2e-6, "{cpu}: {gelu:e}");
+            assert!(gelu_tanh < 2e-6, "{cpu}: {gelu_tanh:e}");
+            assert_eq!(relu, 0.0);
+            assert!(silu < 4e-6, "{cpu}: {silu:e}");
+        }
     }
 }

@@ -1,0 +1,78 @@
+//! f32 weights in panels of sixteen outputs.
+
+use std::marker::PhantomData;
+
+use pulp::{Simd, WithSimd};
+
+use super::{Columns, Output};
+use crate::Cpu;
+use crate::activation::Activate;
+use crate::rows::Rows;
+use crate::simd::{LANES, Lanes, dispatch};
+use crate::tile::{Sink, multiply};
+
+/// `[ceil(outputs / 16)][inputs]`, zero beyond the last output.
+pub(super) struct Panels {
+    columns: Columns,
+    inputs: usize,
+}
+
+impl Panels {
+    /// From `weight`, `[outputs, inputs]`.
+    pub(super) fn new(weight: &[f32], inputs: usize) -> Self {
+        let groups = (weight.len() / inputs).div_ceil(LANES);
+        let mut columns = Columns::zeros(groups * inputs);
+        for (output, row) in weight.chunks_exact(inputs).enumerate() {
+            let (group, lane) = (output / LANES, output % LANES);
+            for (panel, &weight) in columns[group * inputs..].iter_mut().zip(row) {
+                panel[lane] = weight;
+            }
+        }
+        Self { columns, inputs }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.columns.bytes()
+    }
+
+    pub(super) fn forward<A: Activate>(&self, cpu: Cpu, input: Rows<'_>, bias: &[Lanes], output: Output<'_>) {
+        dispatch(cpu, Product { panels: self, input, bias, output, activation: PhantomData::<A> });
+    }
+}
+
+struct Product<'a, A> {
+    panels: &'a Panels,
+    input: Rows<'a>,
+    bias: &'a [Lanes],
+    output: Output<'a>,
+    activation: PhantomData<A>,
+}
+
+impl<A: Activate> WithSimd for Product<'_, A> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { panels, input, bias, mut output, .. } = self;
+        let rows = output.rows;
+        for (group, (panel, &bias)) in panels.columns.chunks_exact(panels.inputs).zip(bias).enumerate() {
+            let mut sink = ToOutput::<A> { output: &mut output, group, activation: PhantomData };
+            multiply::<S>(input, rows, panel, bias, &mut sink);
+        }
+    }
+}
+
+struct ToOutput<'a, 'b, A> {
+    output: &'a mut Output<'b>,
+    group: usize,
+    activation: PhantomData<A>,
+}
+
+impl<A: Activate> Sink for ToOutput<'_, '_, A> {
+    #[inline(always)]
+    fn put<S: Simd, const R: usize>(&mut self, row: usize, sums: [Lanes; R]) {
+        for r in 0..R {
+            self.output.put::<S, A>(row + r, self.group, sums[r]);
+        }
+    }
+}

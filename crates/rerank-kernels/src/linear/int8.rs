@@ -1,0 +1,194 @@
+//! int8: exact sums of bytes, scaled back to f32.
+//!
+//! Weights are symmetric per output, activations have a scale and a zero point per row, found at run time. A sum of
+//! products of bytes is exact in i32, so every kernel computes the same logits, and none of them may saturate: AVX2's
+//! `maddubs` would (two products of 255 * 127 exceed an i16), which is why [`avx2`] multiplies words instead, at the
+//! same rate.
+#![expect(unsafe_code, reason = "kernels are called that need what a `Cpu` was found to have")]
+
+use super::Output;
+use super::narrow::{Finish, Operands};
+use crate::activation::Activate;
+use crate::aligned::Aligned;
+use crate::rows::Rows;
+use crate::simd::{LANES, Lanes, dispatch};
+use crate::{Cpu, Feature};
+
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx_vnni;
+mod portable;
+mod quantise;
+
+/// Inputs that lie together in a panel: what one dot-product instruction adds up.
+const DEPTH: usize = 4;
+/// Sixteen outputs of [`DEPTH`] inputs, `[16][4]`.
+type Stored = [i8; LANES * DEPTH];
+/// Inputs are padded with zeros to a multiple of this: one row of a tile.
+const STEP: usize = 64;
+
+/// int8 weights.
+pub(super) struct Panels {
+    /// `[ceil(outputs / 16)][inputs / 4]`.
+    stored: Aligned<Stored>,
+    /// What a weight of one stands for, for each output.
+    scales: Vec<Lanes>,
+    /// Sum of each output's weights, for the zero point.
+    sums: Vec<[i32; LANES]>,
+    /// Inputs, padded.
+    inputs: usize,
+    kernel: Kernel,
+    cpu: Cpu,
+}
+
+/// Which product runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kernel {
+    Portable,
+    Avx2,
+    AvxVnni,
+    Avx512Vnni,
+    Amx,
+}
+
+impl Kernel {
+    /// The fastest for `cpu`.
+    fn of(cpu: Cpu) -> Self {
+        [
+            (Feature::AmxInt8, Self::Amx),
+            (Feature::Avx512Vnni, Self::Avx512Vnni),
+            (Feature::AvxVnni, Self::AvxVnni),
+            (Feature::Avx2, Self::Avx2),
+        ]
+        .into_iter()
+        .find_map(|(feature, kernel)| cpu.has(feature).then_some(kernel))
+        .unwrap_or(Self::Portable)
+    }
+}
+
+/// Buffers that are kept from call to call.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// Quantised activations, `[rows, inputs]`: bytes, or words where the kernel multiplies words.
+    bytes: Aligned<u8>,
+    words: Aligned<i16>,
+    rows: Vec<RowScale>,
+    /// A panel of words.
+    #[cfg(target_arch = "x86_64")]
+    panel: Vec<avx2::Words>,
+    none: Vec<Stored>,
+}
+
+/// What a row's bytes stand for: `scale * (byte - zero_point)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct RowScale {
+    scale: f32,
+    zero_point: i32,
+}
+
+impl Panels {
+    /// Quantises `weight`, `[outputs, inputs]`.
+    pub(super) fn new(weight: &[f32], inputs: usize, energy: Option<&[f32]>, cpu: Cpu) -> Self {
+        let groups = (weight.len() / inputs).div_ceil(LANES);
+        let padded = inputs.next_multiple_of(STEP);
+        let mut stored = Aligned::<Stored>::zeros(groups * padded / DEPTH);
+        let mut scales = vec![[0.0; LANES]; groups];
+        let mut sums = vec![[0; LANES]; groups];
+        let mut bytes = vec![0; inputs];
+        for (output, row) in weight.chunks_exact(inputs).enumerate() {
+            let (group, lane) = (output / LANES, output % LANES);
+            scales[group][lane] = quantise::weights(row, energy, &mut bytes);
+            sums[group][lane] = bytes.iter().map(|&byte| i32::from(byte)).sum();
+            let panel = &mut stored[group * padded / DEPTH..];
+            for (input, &byte) in bytes.iter().enumerate() {
+                panel[input / DEPTH][lane * DEPTH + input % DEPTH] = byte;
+            }
+        }
+        Self { stored, scales, sums, inputs: padded, kernel: Kernel::of(cpu), cpu }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.stored.bytes() + size_of_val(self.scales.as_slice()) + size_of_val(self.sums.as_slice())
+    }
+
+    pub(super) fn kernel(&self) -> &'static str {
+        match self.kernel {
+            Kernel::Portable => "portable",
+            Kernel::Avx2 => "avx2 madd",
+            Kernel::AvxVnni => "avx-vnni",
+            Kernel::Avx512Vnni => "avx512-vnni",
+            Kernel::Amx => "amx-int8",
+        }
+    }
+
+    pub(super) fn forward<A: Activate>(
+        &self,
+        input: Rows<'_>,
+        bias: &[Lanes],
+        scratch: &mut Scratch,
+        mut output: Output<'_>,
+    ) {
+        let Scratch { bytes, words, rows, none, .. } = scratch;
+        let count = output.rows;
+        rows.resize(count, RowScale::default());
+        #[cfg(target_arch = "x86_64")]
+        if self.kernel == Kernel::Avx2 {
+            words.resize(count * self.inputs);
+            dispatch(
+                self.cpu,
+                quantise::Activations { input, padded: self.inputs, scales: rows, output: &mut **words },
+            );
+            let finish = Scaled { panels: self, rows, bias };
+            let operands = self.operands(&words[..]);
+            // SAFETY: the kernel was chosen because a `Cpu` has the instruction set.
+            return unsafe { avx2::multiply::<A>(&operands, &finish, &mut scratch.panel, &mut output) };
+        }
+        let _ = &words;
+        // Tiles are read whole.
+        bytes.resize(count.next_multiple_of(LANES) * self.inputs);
+        dispatch(
+            self.cpu,
+            quantise::Activations { input, padded: self.inputs, scales: rows, output: &mut **bytes },
+        );
+        let finish = Scaled { panels: self, rows, bias };
+        let operands = self.operands(&bytes[..]);
+        match self.kernel {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY (all): the kernel was chosen because a `Cpu` has the instruction set.
+            Kernel::Amx => unsafe { amx::multiply::<A>(&operands, &finish, &mut output) },
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512Vnni => unsafe { avx512::multiply::<A>(&operands, &finish, none, &mut output) },
+            #[cfg(target_arch = "x86_64")]
+            Kernel::AvxVnni => unsafe { avx_vnni::multiply::<A>(&operands, &finish, none, &mut output) },
+            _ => dispatch(self.cpu, portable::Product::<A, _>::new(&operands, &finish, none, &mut output)),
+        }
+    }
+
+    fn operands<'a, Input>(&'a self, rows: &'a [Input]) -> Operands<'a, Input, Stored> {
+        Operands { rows, inputs: self.inputs, panels: &self.stored, panel: self.inputs / DEPTH }
+    }
+}
+
+/// From exact sums to f32: `scale of row * scale of output * (sum - zero point * sum of weights) + bias`.
+struct Scaled<'a> {
+    panels: &'a Panels,
+    rows: &'a [RowScale],
+    bias: &'a [Lanes],
+}
+
+impl Finish<i32> for Scaled<'_> {
+    #[inline(always)]
+    fn finish(&self, row: usize, group: usize, sums: [i32; LANES]) -> Lanes {
+        let RowScale { scale, zero_point } = self.rows[row];
+        let (scales, weights, bias) =
+            (&self.panels.scales[group], &self.panels.sums[group], &self.bias[group]);
+        std::array::from_fn(|lane| {
+            (sums[lane] - zero_point * weights[lane]) as f32 * (scale * scales[lane]) + bias[lane]
+        })
+    }
+}

@@ -1,0 +1,78 @@
+//! Dot products of bytes in 512-bit vectors.
+#![expect(unsafe_code, reason = "AVX-512 VNNI intrinsics")]
+
+use std::arch::x86_64::{
+    __m512i, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_si512,
+    _mm512_storeu_si512,
+};
+
+use pulp::x86::V4;
+
+use super::{DEPTH, Stored};
+use crate::activation::Activate;
+use crate::linear::Output;
+use crate::linear::narrow::{self, Block, Finish, Operands};
+use crate::simd::LANES;
+
+/// Twelve sums hide the latency of five cycles at two products a cycle.
+const ROWS: usize = 12;
+
+struct Avx512Vnni;
+
+impl Block for Avx512Vnni {
+    type Simd = V4;
+    type Input = u8;
+    type Stored = Stored;
+    type Panel = Stored;
+    type Sum = i32;
+
+    fn panel<'a>(stored: &'a [Stored], _: &'a mut Vec<Stored>) -> &'a [Stored] {
+        stored
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx512vnni,fma")]
+    #[inline]
+    unsafe fn sums<const R: usize>(rows: [&[u8]; R], panel: &[Stored]) -> [[i32; LANES]; R] {
+        let mut sums = [_mm512_setzero_si512(); R];
+        let rows = rows.map(|row| &row.as_chunks::<DEPTH>().0[..panel.len()]);
+        for (depth, weights) in panel.iter().enumerate() {
+            let weights = load(weights);
+            for r in 0..R {
+                let inputs = _mm512_set1_epi32(i32::from_le_bytes(rows[r][depth]));
+                sums[r] = _mm512_dpbusd_epi32(sums[r], inputs, weights);
+            }
+        }
+        sums.map(|sums| store(sums))
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load(bytes: &Stored) -> __m512i {
+    // SAFETY: the reference covers 64 bytes.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn store(value: __m512i) -> [i32; LANES] {
+    let mut sums = [0; LANES];
+    // SAFETY: the array covers 64 bytes.
+    unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), value) };
+    sums
+}
+
+/// The whole product.
+///
+/// # Safety
+/// The processor has what [`crate::Feature::Avx512`] says, and AVX-512 VNNI.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx512vnni,fma")]
+pub(super) unsafe fn multiply<A: Activate>(
+    operands: &Operands<'_, u8, Stored>,
+    finish: &impl Finish<i32>,
+    unpacked: &mut Vec<Stored>,
+    output: &mut Output<'_>,
+) {
+    // SAFETY: promised by the caller.
+    unsafe { narrow::multiply::<Avx512Vnni, A, ROWS>(operands, finish, unpacked, output) }
+}

@@ -1,0 +1,85 @@
+//! Dot products of bytes in 256-bit vectors: client processors without AVX-512.
+#![expect(unsafe_code, reason = "AVX-VNNI intrinsics")]
+
+use std::arch::x86_64::{
+    __m256i, _mm256_dpbusd_avx_epi32, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_setzero_si256,
+    _mm256_storeu_si256,
+};
+
+use pulp::x86::V3;
+
+use super::{DEPTH, Stored};
+use crate::activation::Activate;
+use crate::linear::Output;
+use crate::linear::narrow::{self, Block, Finish, Operands};
+use crate::simd::LANES;
+
+/// Twelve sums, two of weights, one of activations, of sixteen registers.
+const ROWS: usize = 6;
+
+struct AvxVnni;
+
+impl Block for AvxVnni {
+    type Simd = V3;
+    type Input = u8;
+    type Stored = Stored;
+    type Panel = Stored;
+    type Sum = i32;
+
+    fn panel<'a>(stored: &'a [Stored], _: &'a mut Vec<Stored>) -> &'a [Stored] {
+        stored
+    }
+
+    #[target_feature(enable = "avx2,fma,avxvnni")]
+    #[inline]
+    unsafe fn sums<const R: usize>(rows: [&[u8]; R], panel: &[Stored]) -> [[i32; LANES]; R] {
+        let mut sums = [[_mm256_setzero_si256(); 2]; R];
+        let rows = rows.map(|row| &row.as_chunks::<DEPTH>().0[..panel.len()]);
+        for (depth, weights) in panel.iter().enumerate() {
+            let (halves, _) = weights.as_chunks::<32>();
+            let weights = [load(&halves[0]), load(&halves[1])];
+            for r in 0..R {
+                let inputs = _mm256_set1_epi32(i32::from_le_bytes(rows[r][depth]));
+                for half in 0..2 {
+                    sums[r][half] = _mm256_dpbusd_avx_epi32(sums[r][half], inputs, weights[half]);
+                }
+            }
+        }
+        sums.map(|halves| {
+            let mut outputs = [0; LANES];
+            let (low, high) = outputs.split_at_mut(8);
+            store(low.try_into().expect("half of sixteen"), halves[0]);
+            store(high.try_into().expect("half of sixteen"), halves[1]);
+            outputs
+        })
+    }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load(bytes: &[i8; 32]) -> __m256i {
+    // SAFETY: the reference covers 32 bytes.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn store(sums: &mut [i32; 8], value: __m256i) {
+    // SAFETY: the reference covers 32 bytes.
+    unsafe { _mm256_storeu_si256(sums.as_mut_ptr().cast(), value) }
+}
+
+/// The whole product.
+///
+/// # Safety
+/// The processor has AVX2, FMA and AVX-VNNI.
+#[target_feature(enable = "avx2,fma,avxvnni")]
+pub(super) unsafe fn multiply<A: Activate>(
+    operands: &Operands<'_, u8, Stored>,
+    finish: &impl Finish<i32>,
+    unpacked: &mut Vec<Stored>,
+    output: &mut Output<'_>,
+) {
+    // SAFETY: promised by the caller.
+    unsafe { narrow::multiply::<AvxVnni, A, ROWS>(operands, finish, unpacked, output) }
+}

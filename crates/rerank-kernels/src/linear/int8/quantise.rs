@@ -1,0 +1,165 @@
+//! From f32 to bytes: weights once, activations at every call.
+
+use pulp::{Simd, WithSimd};
+
+use super::RowScale;
+use crate::rows::Rows;
+use crate::simd::LANES;
+
+/// Largest magnitude of a weight.
+const WEIGHT_MAX: f32 = 127.0;
+/// Largest activation; the smallest is zero.
+const ACTIVATION_MAX: f32 = 255.0;
+/// Scales that are tried for a row of weights, as parts of the one that clips nothing.
+const CLIPS: [f32; 8] = [1.0, 0.97, 0.94, 0.91, 0.88, 0.85, 0.8, 0.75];
+
+/// Quantises one output's weights and returns their scale: the one of [`CLIPS`] with the least mean square error,
+/// each input counting as much as it is large.
+pub(super) fn weights(row: &[f32], energy: Option<&[f32]>, bytes: &mut [i8]) -> f32 {
+    let largest = row.iter().fold(0.0_f32, |max, weight| max.max(weight.abs()));
+    if largest == 0.0 {
+        bytes.fill(0);
+        return 0.0;
+    }
+    let error = |scale: f32| {
+        let errors = row.iter().enumerate().map(|(input, &weight)| {
+            let error = weight - scale * rounded(weight, scale);
+            error * error * energy.map_or(1.0, |energy| energy[input])
+        });
+        errors.sum::<f32>()
+    };
+    let full = largest / WEIGHT_MAX;
+    let scale = CLIPS
+        .map(|clip| full * clip)
+        .into_iter()
+        .map(|scale| (scale, error(scale)))
+        .reduce(|best, next| if next.1 < best.1 { next } else { best })
+        .map_or(full, |(scale, _)| scale);
+    for (byte, &weight) in bytes.iter_mut().zip(row) {
+        *byte = rounded(weight, scale) as i8;
+    }
+    scale
+}
+
+fn rounded(weight: f32, scale: f32) -> f32 {
+    (weight / scale).round_ties_even().clamp(-WEIGHT_MAX, WEIGHT_MAX)
+}
+
+/// Quantises rows of activations; columns beyond a row's width are zero, as the weights there are.
+pub(super) struct Activations<'a, T> {
+    pub(super) input: Rows<'a>,
+    /// Columns of the output.
+    pub(super) padded: usize,
+    /// One for each row.
+    pub(super) scales: &'a mut [RowScale],
+    pub(super) output: &'a mut [T],
+}
+
+/// A place for a byte.
+pub(super) trait Byte: Copy {
+    fn of(value: u32) -> Self;
+}
+
+impl Byte for u8 {
+    #[inline(always)]
+    fn of(value: u32) -> Self {
+        value as u8
+    }
+}
+
+impl Byte for i16 {
+    #[inline(always)]
+    fn of(value: u32) -> Self {
+        value as i16
+    }
+}
+
+impl<T: Byte> WithSimd for Activations<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (index, scale) in self.scales.iter_mut().enumerate() {
+            let output = &mut self.output[index * self.padded..][..self.padded];
+            *scale = row(self.input.row(index), output);
+        }
+    }
+}
+
+/// One row. Products and sums are not fused, so that every instruction set finds the same bytes.
+#[inline(always)]
+fn row<T: Byte>(row: &[f32], output: &mut [T]) -> RowScale {
+    // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits of the mantissa.
+    const ROUND: f32 = 12_582_912.0;
+    // Zero is in the range, so that it has a byte of its own.
+    let (min, max) = range(row);
+    let scale = (max - min) / ACTIVATION_MAX;
+    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    let zero_point = (-min * inverse).round_ties_even();
+    let (columns, padding) = output.split_at_mut(row.len());
+    for (output, x) in columns.iter_mut().zip(row) {
+        let value = x * inverse + zero_point;
+        let value = if value > 0.0 { value } else { 0.0 };
+        let value = if value < ACTIVATION_MAX { value } else { ACTIVATION_MAX };
+        *output = T::of((value + ROUND).to_bits() & 0xff);
+    }
+    padding.fill(T::of(0));
+    RowScale { scale, zero_point: zero_point as i32 }
+}
+
+#[inline(always)]
+fn range(row: &[f32]) -> (f32, f32) {
+    let (groups, rest) = row.as_chunks::<LANES>();
+    let (mut min, mut max) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+    for group in groups {
+        for lane in 0..LANES {
+            let x = group[lane];
+            min[lane] = if x < min[lane] { x } else { min[lane] };
+            max[lane] = if x > max[lane] { x } else { max[lane] };
+        }
+    }
+    let all =
+        |values: [f32; LANES], rest: f32, pick: fn(f32, f32) -> f32| values.into_iter().fold(rest, pick);
+    let (low, high) = rest.iter().fold((0.0_f32, 0.0_f32), |(low, high), &x| (low.min(x), high.max(x)));
+    (all(min, low, f32::min), all(max, high, f32::max))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{row, weights};
+
+    proptest! {
+        /// Every activation comes back within half a step, and zero exactly.
+        #[test]
+        fn activations_come_back_within_half_a_step(values in prop::collection::vec(-50.0_f32..90.0, 1..70)) {
+            let mut bytes = vec![7_u8; values.len() + 3];
+            let scale = row(&values, &mut bytes);
+            let (bytes, padding) = bytes.split_at(values.len());
+            prop_assert!(padding.iter().all(|&byte| byte == 0));
+            for (value, &byte) in values.iter().zip(bytes) {
+                let back = scale.scale * (i32::from(byte) - scale.zero_point) as f32;
+                prop_assert!((value - back).abs() <= 1.01 * scale.scale, "{value} came back as {back}");
+            }
+        }
+
+        /// Weights come back within half a step, or are clipped.
+        #[test]
+        fn weights_come_back_within_half_a_step(values in prop::collection::vec(-3.0_f32..3.0, 1..70)) {
+            let mut bytes = vec![0; values.len()];
+            let scale = weights(&values, None, &mut bytes);
+            for (value, &byte) in values.iter().zip(&bytes) {
+                let error = (value - scale * f32::from(byte)).abs();
+                prop_assert!(error <= 0.51 * scale || byte.unsigned_abs() == 127, "{value}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_without_a_range_are_zero() {
+        let mut bytes = [1_u8; 4];
+        assert_eq!(row(&[0.0; 4], &mut bytes).scale, 0.0);
+        assert_eq!(weights(&[0.0; 4], None, &mut [1; 4]), 0.0);
+    }
+}

@@ -1,0 +1,85 @@
+//! What products of narrow numbers share: the walk over panels and blocks of rows.
+#![expect(
+    unsafe_code,
+    reason = "a block kernel may only run where its instruction set is, which its caller knows"
+)]
+
+use pulp::Simd;
+
+use super::Output;
+use crate::activation::Activate;
+use crate::simd::{LANES, Lanes};
+
+/// One instruction set's innermost loop.
+pub(super) trait Block {
+    /// The vectors that what follows the sums is compiled for.
+    type Simd: Simd;
+    /// An element of the activations.
+    type Input: Copy;
+    /// Sixteen outputs of a few inputs, as they are stored.
+    type Stored;
+    /// The same as the loop reads them.
+    type Panel;
+    /// A sum of products.
+    type Sum: Copy;
+
+    /// A stored panel as the loop reads it; `scratch` is there for those that have to unpack it first.
+    fn panel<'a>(stored: &'a [Self::Stored], scratch: &'a mut Vec<Self::Panel>) -> &'a [Self::Panel];
+
+    /// Products of `R` rows with sixteen outputs.
+    ///
+    /// # Safety
+    /// The processor has the kernel's instruction set.
+    unsafe fn sums<const R: usize>(
+        rows: [&[Self::Input]; R],
+        panel: &[Self::Panel],
+    ) -> [[Self::Sum; LANES]; R];
+}
+
+/// From sums to numbers: scales, zero points and the bias.
+pub(super) trait Finish<Sum> {
+    /// Sixteen outputs of one row.
+    fn finish(&self, row: usize, group: usize, sums: [Sum; LANES]) -> Lanes;
+}
+
+/// Rows of `inputs` elements and panels of as many.
+pub(super) struct Operands<'a, Input, Stored> {
+    /// `[rows, inputs]`.
+    pub(super) rows: &'a [Input],
+    pub(super) inputs: usize,
+    /// `[ceil(outputs / 16)][panel]`.
+    pub(super) panels: &'a [Stored],
+    /// Elements of a panel.
+    pub(super) panel: usize,
+}
+
+/// Every panel by every block of `R` rows; the last block goes back over rows that are done rather than run short.
+///
+/// # Safety
+/// The processor has the instruction set of `B`. To be inlined into a function that is compiled for it.
+#[inline(always)]
+pub(super) unsafe fn multiply<B: Block, A: Activate, const R: usize>(
+    operands: &Operands<'_, B::Input, B::Stored>,
+    finish: &impl Finish<B::Sum>,
+    unpacked: &mut Vec<B::Panel>,
+    output: &mut Output<'_>,
+) {
+    let count = output.rows;
+    for (group, stored) in operands.panels.chunks_exact(operands.panel).enumerate() {
+        let panel = B::panel(stored, unpacked);
+        let mut done = 0;
+        while done < count {
+            let from = done.min(count.saturating_sub(R));
+            let rows = std::array::from_fn(|r| {
+                let row = (from + r).min(count - 1);
+                &operands.rows[row * operands.inputs..][..operands.inputs]
+            });
+            // SAFETY: promised by the caller.
+            let sums = unsafe { B::sums::<R>(rows, panel) };
+            for r in 0..R.min(count - from) {
+                output.put::<B::Simd, A>(from + r, group, finish.finish(from + r, group, sums[r]));
+            }
+            done = from + R;
+        }
+    }
+}

@@ -55,7 +55,6 @@ enum Kernel {
 pub(super) struct Scratch {
     /// Rounded activations, `[rows][terms][inputs]`, as bits.
     rows: Aligned<u16>,
-    none: Vec<Stored>,
 }
 
 impl Panels {
@@ -107,7 +106,7 @@ impl Panels {
         scratch: &mut Scratch,
         mut output: Output<'_>,
     ) {
-        let Scratch { rows, none } = scratch;
+        let Scratch { rows } = scratch;
         let width = self.terms * self.inputs;
         // Tiles are read whole.
         rows.resize(output.rows.next_multiple_of(LANES) * width);
@@ -123,8 +122,8 @@ impl Panels {
             // SAFETY (both): the kernel was chosen because a `Cpu` has the instruction set.
             Kernel::Amx => unsafe { amx::multiply::<A>(&operands, &finish, &mut output) },
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx512Bf16 => unsafe { avx512::multiply::<A>(&operands, &finish, none, &mut output) },
-            _ => dispatch(self.cpu, portable::Product::<A, _>::new(&operands, &finish, none, &mut output)),
+            Kernel::Avx512Bf16 => unsafe { avx512::multiply::<A>(&operands, &finish, &mut output) },
+            _ => dispatch(self.cpu, portable::Product::<A, _>::new(&operands, &finish, &mut output)),
         }
     }
 }

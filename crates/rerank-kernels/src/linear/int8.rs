@@ -27,7 +27,7 @@ mod quantise;
 
 /// Inputs that lie together in a panel: what one dot-product instruction adds up.
 const DEPTH: usize = 4;
-/// Sixteen outputs of [`DEPTH`] inputs, `[16][4]`.
+/// Sixteen outputs of four inputs, in the order that [`Kernel::place`] gives.
 type Stored = [i8; LANES * DEPTH];
 /// Inputs are padded with zeros to a multiple of this: one row of a tile.
 const STEP: usize = 64;
@@ -69,6 +69,17 @@ impl Kernel {
         .find_map(|(feature, kernel)| cpu.has(feature).then_some(kernel))
         .unwrap_or(Self::Portable)
     }
+
+    /// Where the weight of `lane` and the input `at` of four lies among 64: instructions differ in how many neighbours
+    /// they add up.
+    fn place(self, lane: usize, at: usize) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if self == Self::Avx2 {
+            let depth = avx2::DEPTH;
+            return at / depth * LANES * depth + lane * depth + at % depth;
+        }
+        lane * DEPTH + at
+    }
 }
 
 /// Buffers that are kept from call to call.
@@ -78,10 +89,6 @@ pub(super) struct Scratch {
     bytes: Aligned<u8>,
     words: Aligned<i16>,
     rows: Vec<RowScale>,
-    /// A panel of words.
-    #[cfg(target_arch = "x86_64")]
-    panel: Vec<avx2::Words>,
-    none: Vec<Stored>,
 }
 
 /// What a row's bytes stand for: `scale * (byte - zero_point)`.
@@ -94,6 +101,7 @@ struct RowScale {
 impl Panels {
     /// Quantises `weight`, `[outputs, inputs]`.
     pub(super) fn new(weight: &[f32], inputs: usize, energy: Option<&[f32]>, cpu: Cpu) -> Self {
+        let kernel = Kernel::of(cpu);
         let groups = (weight.len() / inputs).div_ceil(LANES);
         let padded = inputs.next_multiple_of(STEP);
         let mut stored = Aligned::<Stored>::zeros(groups * padded / DEPTH);
@@ -102,14 +110,14 @@ impl Panels {
         let mut bytes = vec![0; inputs];
         for (output, row) in weight.chunks_exact(inputs).enumerate() {
             let (group, lane) = (output / LANES, output % LANES);
-            scales[group][lane] = quantise::weights(row, energy, &mut bytes);
+            scales[group][lane] = dispatch(cpu, quantise::Weights { row, energy, bytes: &mut bytes });
             sums[group][lane] = bytes.iter().map(|&byte| i32::from(byte)).sum();
             let panel = &mut stored[group * padded / DEPTH..];
             for (input, &byte) in bytes.iter().enumerate() {
-                panel[input / DEPTH][lane * DEPTH + input % DEPTH] = byte;
+                panel[input / DEPTH][kernel.place(lane, input % DEPTH)] = byte;
             }
         }
-        Self { stored, scales, sums, inputs: padded, kernel: Kernel::of(cpu), cpu }
+        Self { stored, scales, sums, inputs: padded, kernel, cpu }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -133,7 +141,7 @@ impl Panels {
         scratch: &mut Scratch,
         mut output: Output<'_>,
     ) {
-        let Scratch { bytes, words, rows, none, .. } = scratch;
+        let Scratch { bytes, words, rows } = scratch;
         let count = output.rows;
         rows.resize(count, RowScale::default());
         #[cfg(target_arch = "x86_64")]
@@ -146,7 +154,7 @@ impl Panels {
             let finish = Scaled { panels: self, rows, bias };
             let operands = self.operands(&words[..]);
             // SAFETY: the kernel was chosen because a `Cpu` has the instruction set.
-            return unsafe { avx2::multiply::<A>(&operands, &finish, &mut scratch.panel, &mut output) };
+            return unsafe { avx2::multiply::<A>(&operands, &finish, &mut output) };
         }
         let _ = &words;
         // Tiles are read whole.
@@ -162,10 +170,10 @@ impl Panels {
             // SAFETY (all): the kernel was chosen because a `Cpu` has the instruction set.
             Kernel::Amx => unsafe { amx::multiply::<A>(&operands, &finish, &mut output) },
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx512Vnni => unsafe { avx512::multiply::<A>(&operands, &finish, none, &mut output) },
+            Kernel::Avx512Vnni => unsafe { avx512::multiply::<A>(&operands, &finish, &mut output) },
             #[cfg(target_arch = "x86_64")]
-            Kernel::AvxVnni => unsafe { avx_vnni::multiply::<A>(&operands, &finish, none, &mut output) },
-            _ => dispatch(self.cpu, portable::Product::<A, _>::new(&operands, &finish, none, &mut output)),
+            Kernel::AvxVnni => unsafe { avx_vnni::multiply::<A>(&operands, &finish, &mut output) },
+            _ => dispatch(self.cpu, portable::Product::<A, _>::new(&operands, &finish, &mut output)),
         }
     }
 

@@ -16,15 +16,10 @@ pub(super) trait Block {
     type Simd: Simd;
     /// An element of the activations.
     type Input: Copy;
-    /// Sixteen outputs of a few inputs, as they are stored.
+    /// Sixteen outputs of a few inputs.
     type Stored;
-    /// The same as the loop reads them.
-    type Panel;
     /// A sum of products.
     type Sum: Copy;
-
-    /// A stored panel as the loop reads it; `scratch` is there for those that have to unpack it first.
-    fn panel<'a>(stored: &'a [Self::Stored], scratch: &'a mut Vec<Self::Panel>) -> &'a [Self::Panel];
 
     /// Products of `R` rows with sixteen outputs.
     ///
@@ -32,7 +27,7 @@ pub(super) trait Block {
     /// The processor has the kernel's instruction set.
     unsafe fn sums<const R: usize>(
         rows: [&[Self::Input]; R],
-        panel: &[Self::Panel],
+        panel: &[Self::Stored],
     ) -> [[Self::Sum; LANES]; R];
 }
 
@@ -61,12 +56,10 @@ pub(super) struct Operands<'a, Input, Stored> {
 pub(super) unsafe fn multiply<B: Block, A: Activate, const R: usize>(
     operands: &Operands<'_, B::Input, B::Stored>,
     finish: &impl Finish<B::Sum>,
-    unpacked: &mut Vec<B::Panel>,
     output: &mut Output<'_>,
 ) {
     let count = output.rows;
-    for (group, stored) in operands.panels.chunks_exact(operands.panel).enumerate() {
-        let panel = B::panel(stored, unpacked);
+    for (group, panel) in operands.panels.chunks_exact(operands.panel).enumerate() {
         let mut done = 0;
         while done < count {
             let from = done.min(count.saturating_sub(R));

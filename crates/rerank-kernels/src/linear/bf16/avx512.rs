@@ -23,32 +23,31 @@ impl Block for Avx512Bf16 {
     type Simd = V4;
     type Input = u16;
     type Stored = Stored;
-    type Panel = Stored;
     type Sum = f32;
-
-    fn panel<'a>(stored: &'a [Stored], _: &'a mut Vec<Stored>) -> &'a [Stored] {
-        stored
-    }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx512bf16,fma")]
     #[inline]
     unsafe fn sums<const R: usize>(rows: [&[u16]; R], panel: &[Stored]) -> [[f32; LANES]; R] {
         let mut sums = [_mm512_setzero_ps(); R];
-        let rows = rows.map(|row| &row.as_chunks::<DEPTH>().0[..panel.len()]);
+        // A closure here would be compiled for the instruction set and so not be inlined into `map`, which is not.
+        let mut inputs: [&[[u16; DEPTH]]; R] = [&[]; R];
+        for r in 0..R {
+            inputs[r] = &rows[r].as_chunks::<DEPTH>().0[..panel.len()];
+        }
         for (depth, weights) in panel.iter().enumerate() {
             let weights = halves(load(weights));
             for r in 0..R {
-                let [low, high] = rows[r][depth].map(u32::from);
-                let inputs = halves(_mm512_set1_epi32((high << 16 | low) as i32));
-                sums[r] = _mm512_dpbf16_ps(sums[r], inputs, weights);
+                let [low, high] = inputs[r][depth];
+                let pair = halves(_mm512_set1_epi32((u32::from(high) << 16 | u32::from(low)) as i32));
+                sums[r] = _mm512_dpbf16_ps(sums[r], pair, weights);
             }
         }
-        sums.map(|sums| {
-            let mut outputs = [0.0; LANES];
+        let mut outputs = [[0.0; LANES]; R];
+        for r in 0..R {
             // SAFETY: the array covers 64 bytes.
-            unsafe { _mm512_storeu_ps(outputs.as_mut_ptr(), sums) };
-            outputs
-        })
+            unsafe { _mm512_storeu_ps(outputs[r].as_mut_ptr(), sums[r]) };
+        }
+        outputs
     }
 }
 
@@ -74,9 +73,8 @@ fn halves(bits: __m512i) -> __m512bh {
 pub(super) unsafe fn multiply<A: Activate>(
     operands: &Operands<'_, u16, Stored>,
     finish: &impl Finish<f32>,
-    unpacked: &mut Vec<Stored>,
     output: &mut Output<'_>,
 ) {
     // SAFETY: promised by the caller.
-    unsafe { narrow::multiply::<Avx512Bf16, A, ROWS>(operands, finish, unpacked, output) }
+    unsafe { narrow::multiply::<Avx512Bf16, A, ROWS>(operands, finish, output) }
 }

@@ -20,12 +20,7 @@ impl Block for Portable {
     type Simd = Scalar;
     type Input = u16;
     type Stored = Stored;
-    type Panel = Stored;
     type Sum = f32;
-
-    fn panel<'a>(stored: &'a [Stored], _: &'a mut Vec<Stored>) -> &'a [Stored] {
-        stored
-    }
 
     #[inline(always)]
     unsafe fn sums<const R: usize>(rows: [&[u16]; R], panel: &[Stored]) -> [[f32; LANES]; R] {
@@ -53,7 +48,6 @@ fn widened(bits: u16) -> f32 {
 pub(super) struct Product<'a, 'b, A, F> {
     operands: &'a Operands<'a, u16, Stored>,
     finish: &'a F,
-    unpacked: &'a mut Vec<Stored>,
     output: &'a mut Output<'b>,
     activation: PhantomData<A>,
 }
@@ -62,10 +56,9 @@ impl<'a, 'b, A, F> Product<'a, 'b, A, F> {
     pub(super) fn new(
         operands: &'a Operands<'a, u16, Stored>,
         finish: &'a F,
-        unpacked: &'a mut Vec<Stored>,
         output: &'a mut Output<'b>,
     ) -> Self {
-        Self { operands, finish, unpacked, output, activation: PhantomData }
+        Self { operands, finish, output, activation: PhantomData }
     }
 }
 
@@ -75,6 +68,6 @@ impl<A: Activate, F: Finish<f32>> WithSimd for Product<'_, '_, A, F> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         // SAFETY: `Portable` needs no instruction set.
-        unsafe { narrow::multiply::<Portable, A, 2>(self.operands, self.finish, self.unpacked, self.output) };
+        unsafe { narrow::multiply::<Portable, A, 2>(self.operands, self.finish, self.output) };
     }
 }

@@ -23,26 +23,29 @@ impl Block for Avx512Vnni {
     type Simd = V4;
     type Input = u8;
     type Stored = Stored;
-    type Panel = Stored;
     type Sum = i32;
-
-    fn panel<'a>(stored: &'a [Stored], _: &'a mut Vec<Stored>) -> &'a [Stored] {
-        stored
-    }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx512vnni,fma")]
     #[inline]
     unsafe fn sums<const R: usize>(rows: [&[u8]; R], panel: &[Stored]) -> [[i32; LANES]; R] {
         let mut sums = [_mm512_setzero_si512(); R];
-        let rows = rows.map(|row| &row.as_chunks::<DEPTH>().0[..panel.len()]);
+        // A closure here would be compiled for the instruction set and so not be inlined into `map`, which is not.
+        let mut inputs: [&[[u8; DEPTH]]; R] = [&[]; R];
+        for r in 0..R {
+            inputs[r] = &rows[r].as_chunks::<DEPTH>().0[..panel.len()];
+        }
         for (depth, weights) in panel.iter().enumerate() {
             let weights = load(weights);
             for r in 0..R {
-                let inputs = _mm512_set1_epi32(i32::from_le_bytes(rows[r][depth]));
-                sums[r] = _mm512_dpbusd_epi32(sums[r], inputs, weights);
+                let four = _mm512_set1_epi32(i32::from_le_bytes(inputs[r][depth]));
+                sums[r] = _mm512_dpbusd_epi32(sums[r], four, weights);
             }
         }
-        sums.map(|sums| store(sums))
+        let mut outputs = [[0; LANES]; R];
+        for r in 0..R {
+            store(&mut outputs[r], sums[r]);
+        }
+        outputs
     }
 }
 
@@ -55,11 +58,9 @@ fn load(bytes: &Stored) -> __m512i {
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn store(value: __m512i) -> [i32; LANES] {
-    let mut sums = [0; LANES];
-    // SAFETY: the array covers 64 bytes.
-    unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), value) };
-    sums
+fn store(sums: &mut [i32; LANES], value: __m512i) {
+    // SAFETY: the reference covers 64 bytes.
+    unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), value) }
 }
 
 /// The whole product.
@@ -70,9 +71,8 @@ fn store(value: __m512i) -> [i32; LANES] {
 pub(super) unsafe fn multiply<A: Activate>(
     operands: &Operands<'_, u8, Stored>,
     finish: &impl Finish<i32>,
-    unpacked: &mut Vec<Stored>,
     output: &mut Output<'_>,
 ) {
     // SAFETY: promised by the caller.
-    unsafe { narrow::multiply::<Avx512Vnni, A, ROWS>(operands, finish, unpacked, output) }
+    unsafe { narrow::multiply::<Avx512Vnni, A, ROWS>(operands, finish, output) }
 }

@@ -23,35 +23,34 @@ impl Block for AvxVnni {
     type Simd = V3;
     type Input = u8;
     type Stored = Stored;
-    type Panel = Stored;
     type Sum = i32;
-
-    fn panel<'a>(stored: &'a [Stored], _: &'a mut Vec<Stored>) -> &'a [Stored] {
-        stored
-    }
 
     #[target_feature(enable = "avx2,fma,avxvnni")]
     #[inline]
     unsafe fn sums<const R: usize>(rows: [&[u8]; R], panel: &[Stored]) -> [[i32; LANES]; R] {
         let mut sums = [[_mm256_setzero_si256(); 2]; R];
-        let rows = rows.map(|row| &row.as_chunks::<DEPTH>().0[..panel.len()]);
+        // A closure here would be compiled for the instruction set and so not be inlined into `map`, which is not.
+        let mut inputs: [&[[u8; DEPTH]]; R] = [&[]; R];
+        for r in 0..R {
+            inputs[r] = &rows[r].as_chunks::<DEPTH>().0[..panel.len()];
+        }
         for (depth, weights) in panel.iter().enumerate() {
             let (halves, _) = weights.as_chunks::<32>();
             let weights = [load(&halves[0]), load(&halves[1])];
             for r in 0..R {
-                let inputs = _mm256_set1_epi32(i32::from_le_bytes(rows[r][depth]));
+                let four = _mm256_set1_epi32(i32::from_le_bytes(inputs[r][depth]));
                 for half in 0..2 {
-                    sums[r][half] = _mm256_dpbusd_avx_epi32(sums[r][half], inputs, weights[half]);
+                    sums[r][half] = _mm256_dpbusd_avx_epi32(sums[r][half], four, weights[half]);
                 }
             }
         }
-        sums.map(|halves| {
-            let mut outputs = [0; LANES];
-            let (low, high) = outputs.split_at_mut(8);
-            store(low.try_into().expect("half of sixteen"), halves[0]);
-            store(high.try_into().expect("half of sixteen"), halves[1]);
-            outputs
-        })
+        let mut outputs = [[0; LANES]; R];
+        for r in 0..R {
+            let (halves, _) = outputs[r].as_chunks_mut::<8>();
+            store(&mut halves[0], sums[r][0]);
+            store(&mut halves[1], sums[r][1]);
+        }
+        outputs
     }
 }
 
@@ -77,9 +76,8 @@ fn store(sums: &mut [i32; 8], value: __m256i) {
 pub(super) unsafe fn multiply<A: Activate>(
     operands: &Operands<'_, u8, Stored>,
     finish: &impl Finish<i32>,
-    unpacked: &mut Vec<Stored>,
     output: &mut Output<'_>,
 ) {
     // SAFETY: promised by the caller.
-    unsafe { narrow::multiply::<AvxVnni, A, ROWS>(operands, finish, unpacked, output) }
+    unsafe { narrow::multiply::<AvxVnni, A, ROWS>(operands, finish, output) }
 }

@@ -20,12 +20,7 @@ impl Block for Portable {
     type Simd = Scalar;
     type Input = u8;
     type Stored = Stored;
-    type Panel = Stored;
     type Sum = i32;
-
-    fn panel<'a>(stored: &'a [Stored], _: &'a mut Vec<Stored>) -> &'a [Stored] {
-        stored
-    }
 
     #[inline(always)]
     unsafe fn sums<const R: usize>(rows: [&[u8]; R], panel: &[Stored]) -> [[i32; LANES]; R] {
@@ -48,7 +43,6 @@ impl Block for Portable {
 pub(super) struct Product<'a, 'b, A, F> {
     operands: &'a Operands<'a, u8, Stored>,
     finish: &'a F,
-    unpacked: &'a mut Vec<Stored>,
     output: &'a mut Output<'b>,
     activation: PhantomData<A>,
 }
@@ -57,10 +51,9 @@ impl<'a, 'b, A, F> Product<'a, 'b, A, F> {
     pub(super) fn new(
         operands: &'a Operands<'a, u8, Stored>,
         finish: &'a F,
-        unpacked: &'a mut Vec<Stored>,
         output: &'a mut Output<'b>,
     ) -> Self {
-        Self { operands, finish, unpacked, output, activation: PhantomData }
+        Self { operands, finish, output, activation: PhantomData }
     }
 }
 
@@ -70,6 +63,6 @@ impl<A: Activate, F: Finish<i32>> WithSimd for Product<'_, '_, A, F> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         // SAFETY: `Portable` needs no instruction set.
-        unsafe { narrow::multiply::<Portable, A, 2>(self.operands, self.finish, self.unpacked, self.output) };
+        unsafe { narrow::multiply::<Portable, A, 2>(self.operands, self.finish, self.output) };
     }
 }

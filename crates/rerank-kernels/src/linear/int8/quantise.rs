@@ -6,6 +6,8 @@ use super::RowScale;
 use crate::rows::Rows;
 use crate::simd::LANES;
 
+/// Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits of the mantissa.
+const ROUND: f32 = 12_582_912.0;
 /// Largest magnitude of a weight.
 const WEIGHT_MAX: f32 = 127.0;
 /// Largest activation; the smallest is zero.
@@ -15,34 +17,61 @@ const CLIPS: [f32; 8] = [1.0, 0.97, 0.94, 0.91, 0.88, 0.85, 0.8, 0.75];
 
 /// Quantises one output's weights and returns their scale: the one of [`CLIPS`] with the least mean square error,
 /// each input counting as much as it is large.
-pub(super) fn weights(row: &[f32], energy: Option<&[f32]>, bytes: &mut [i8]) -> f32 {
-    let largest = row.iter().fold(0.0_f32, |max, weight| max.max(weight.abs()));
-    if largest == 0.0 {
-        bytes.fill(0);
-        return 0.0;
-    }
-    let error = |scale: f32| {
-        let errors = row.iter().enumerate().map(|(input, &weight)| {
-            let error = weight - scale * rounded(weight, scale);
-            error * error * energy.map_or(1.0, |energy| energy[input])
-        });
-        errors.sum::<f32>()
-    };
-    let full = largest / WEIGHT_MAX;
-    let scale = CLIPS
-        .map(|clip| full * clip)
-        .into_iter()
-        .map(|scale| (scale, error(scale)))
-        .reduce(|best, next| if next.1 < best.1 { next } else { best })
-        .map_or(full, |(scale, _)| scale);
-    for (byte, &weight) in bytes.iter_mut().zip(row) {
-        *byte = rounded(weight, scale) as i8;
-    }
-    scale
+pub(super) struct Weights<'a> {
+    pub(super) row: &'a [f32],
+    pub(super) energy: Option<&'a [f32]>,
+    pub(super) bytes: &'a mut [i8],
 }
 
-fn rounded(weight: f32, scale: f32) -> f32 {
-    (weight / scale).round_ties_even().clamp(-WEIGHT_MAX, WEIGHT_MAX)
+impl WithSimd for Weights<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f32 {
+        let Self { row, energy, bytes } = self;
+        let largest = row.iter().fold(0.0_f32, |max, weight| max.max(weight.abs()));
+        if largest == 0.0 {
+            bytes.fill(0);
+            return 0.0;
+        }
+        let full = largest / WEIGHT_MAX;
+        let (mut best, mut least) = (full, f32::INFINITY);
+        for clip in CLIPS {
+            let scale = full * clip;
+            let error = match energy {
+                Some(energy) => error(row, scale, |input| energy[input]),
+                None => error(row, scale, |_| 1.0),
+            };
+            if error < least {
+                (best, least) = (scale, error);
+            }
+        }
+        for (byte, &weight) in bytes.iter_mut().zip(row) {
+            *byte = rounded(weight, 1.0 / best) as i8;
+        }
+        best
+    }
+}
+
+/// Sum of squared differences, in sixteen running sums so that it is vectors all the way.
+#[inline(always)]
+fn error(row: &[f32], scale: f32, energy: impl Fn(usize) -> f32) -> f32 {
+    let inverse = 1.0 / scale;
+    let mut sums = [0.0; LANES];
+    for (index, group) in row.chunks(LANES).enumerate() {
+        for (lane, &weight) in group.iter().enumerate() {
+            let error = weight - scale * rounded(weight, inverse);
+            sums[lane] += error * error * energy(index * LANES + lane);
+        }
+    }
+    sums.into_iter().sum()
+}
+
+/// The nearest integer to `weight * inverse`, ties to even, within range.
+#[inline(always)]
+fn rounded(weight: f32, inverse: f32) -> f32 {
+    let value = (weight * inverse).clamp(-WEIGHT_MAX, WEIGHT_MAX);
+    (value + ROUND) - ROUND
 }
 
 /// Quantises rows of activations; columns beyond a row's width are zero, as the weights there are.
@@ -89,8 +118,6 @@ impl<T: Byte> WithSimd for Activations<'_, T> {
 /// One row. Products and sums are not fused, so that every instruction set finds the same bytes.
 #[inline(always)]
 fn row<T: Byte>(row: &[f32], output: &mut [T]) -> RowScale {
-    // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits of the mantissa.
-    const ROUND: f32 = 12_582_912.0;
     // Zero is in the range, so that it has a byte of its own.
     let (min, max) = range(row);
     let scale = (max - min) / ACTIVATION_MAX;
@@ -128,7 +155,13 @@ fn range(row: &[f32]) -> (f32, f32) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{row, weights};
+    use super::{Weights, row};
+    use crate::Cpu;
+    use crate::simd::dispatch;
+
+    fn weights(row: &[f32], bytes: &mut [i8]) -> f32 {
+        dispatch(Cpu::detect(), Weights { row, energy: None, bytes })
+    }
 
     proptest! {
         /// Every activation comes back within half a step, and zero exactly.
@@ -148,7 +181,7 @@ mod tests {
         #[test]
         fn weights_come_back_within_half_a_step(values in prop::collection::vec(-3.0_f32..3.0, 1..70)) {
             let mut bytes = vec![0; values.len()];
-            let scale = weights(&values, None, &mut bytes);
+            let scale = weights(&values, &mut bytes);
             for (value, &byte) in values.iter().zip(&bytes) {
                 let error = (value - scale * f32::from(byte)).abs();
                 prop_assert!(error <= 0.51 * scale || byte.unsigned_abs() == 127, "{value}: {error}");
@@ -160,6 +193,6 @@ mod tests {
     fn rows_without_a_range_are_zero() {
         let mut bytes = [1_u8; 4];
         assert_eq!(row(&[0.0; 4], &mut bytes).scale, 0.0);
-        assert_eq!(weights(&[0.0; 4], None, &mut [1; 4]), 0.0);
+        assert_eq!(weights(&[0.0; 4], &mut [1; 4]), 0.0);
     }
 }

@@ -17,7 +17,9 @@ Examples:
   rerank-bench run --workload beir:datasets/scifact --rows 100
       a BEIR data set from a folder
   rerank-bench parity fixtures/parity.json
-      compare the server's logits with reference logits";
+      compare the server's logits with reference logits
+  rerank-bench parity --against http://127.0.0.1:8081 --workload jsonl:benchmarks/data/workload.jsonl
+      compare its ranking with that of a server of the same weights in f32, query by query";
 
 /// Puts load on a rerank server and reports what it did.
 #[derive(Debug, Parser)]
@@ -168,10 +170,15 @@ impl Arrivals {
 #[derive(Debug, Args)]
 pub(crate) struct ParityArgs {
     /// Reference logits: see crates/rerank-conformance/fixtures/parity.json
-    #[arg(value_name = "FILE")]
-    pub(crate) fixture: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "against", conflicts_with_all = ["against", "PoolArgs"])]
+    pub(crate) fixture: Option<PathBuf>,
+    /// HTTP side of a server that computes the same weights in f32: its logits for the workload are the reference
+    #[arg(long, value_name = "URL")]
+    pub(crate) against: Option<String>,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
     /// Largest accepted difference of a logit [default: by the server's dtype]
     #[arg(long, value_name = "X", value_parser = positive)]
     pub(crate) tolerance: Option<f64>,
@@ -203,6 +210,20 @@ mod tests {
     #[test]
     fn definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn parity_has_one_reference() {
+        let parse = |words: &str| Cli::try_parse_from(words.split(' ')).map(drop);
+        assert!(parse("rerank-bench parity parity.json --tolerance 0.1").is_ok());
+        assert!(parse("rerank-bench parity --against http://h:1 --workload jsonl:a.jsonl --rows 8").is_ok());
+        assert!(parse("rerank-bench parity").is_err());
+        assert!(parse("rerank-bench parity --workload jsonl:a.jsonl").is_err());
+        assert!(parse("rerank-bench parity parity.json --against http://h:1").is_err());
+        assert!(
+            parse("rerank-bench parity parity.json --workload jsonl:a.jsonl").is_err(),
+            "it would not be sent"
+        );
     }
 
     #[test]

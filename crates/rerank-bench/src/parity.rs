@@ -1,13 +1,16 @@
 //! The subcommand that compares a server's logits with reference logits, so that no figure is published of a server
 //! that is fast and wrong.
 
+mod against;
+
 use std::{collections::BTreeMap, path::Path};
 
-use anyhow::{Context as _, Result, bail};
-use rerank_report::{Identity, Parity, logit_tolerance, ranks_alike};
+use anyhow::{Context as _, Result, bail, ensure};
+use rerank_report::{ComparedQuery, Identity, Parity, RankingAgreement, RankingBounds, logit_tolerance};
 use serde::Deserialize;
 
-use crate::{cli::ParityArgs, client::Client, info::HttpSide};
+use self::against::Reference;
+use crate::{cli::ParityArgs, client::Client, info::HttpSide, workload::Pool};
 
 /// The fixture: the same requests for several models, told apart by their weights.
 #[derive(Debug, Deserialize)]
@@ -38,34 +41,92 @@ struct FixtureAnswer {
 }
 
 /// The subcommand.
-#[expect(clippy::print_stdout, reason = "the result goes to standard output")]
 pub(crate) async fn run(args: &ParityArgs) -> Result<()> {
-    let http =
-        args.server.http_side().context("parity needs to know the model that is served: leave --http on")?;
-    let identity = HttpSide::new(http).identity().await?;
-    let fixture = read(&args.fixture)?;
-    let parity = match pick(&fixture, &identity) {
-        Ok(model) => {
-            let client = Client::connect(&args.server, 1).await?;
-            let tolerance = args.tolerance.unwrap_or_else(|| logit_tolerance(&identity.dtype));
-            compare(&client, &fixture, model, tolerance).await?
+    let http = HttpSide::new(
+        args.server.http_side().context("parity needs to know the model that is served: leave --http on")?,
+    );
+    let identity = http.identity().await?;
+    let tolerance = args.tolerance.unwrap_or_else(|| logit_tolerance(&identity.dtype));
+    let client = Client::connect(&args.server, 1).await?;
+    let parity = match (no_reference(&identity), &args.fixture, &args.against) {
+        (Some(reason), _, _) => Parity::NotApplicable { reason: reason.to_owned() },
+        (None, Some(path), _) => {
+            let fixture = read(path)?;
+            match pick(&fixture, &identity) {
+                Ok(model) => {
+                    let (reference, queries) = with_fixture(&client, &fixture, model).await?;
+                    Parity::of(reference, &queries, &identity.dtype, tolerance)
+                }
+                Err(reason) => Parity::NotApplicable { reason },
+            }
         }
-        Err(reason) => Parity::NotApplicable { reason },
+        (None, None, Some(against)) => {
+            let reference = Reference::connect(against, &identity).await?;
+            let pool = Pool::prepare(&args.pool, Some(&http)).await?;
+            let queries = reference.compare(&client, &pool).await?;
+            Parity::of(reference.describe(&pool), &queries, &identity.dtype, tolerance)
+        }
+        (None, None, None) => bail!("parity needs a reference: name a FILE or --against"),
     };
-    if args.json {
-        println!("{}", serde_json::to_string(&parity)?);
-    } else {
-        match &parity {
-            Parity::NotApplicable { reason } => println!("parity: n/a, {reason}"),
-            Parity::Checked { reference, n, max_abs_diff, tolerance, same_ranking } => println!(
-                "parity: {n} logits against {reference}: max |difference| {max_abs_diff:.2e} (tolerance {tolerance:.0e}), \
-                 {} ranking",
+    print(&parity, args.json)?;
+    let failures = parity.failures();
+    ensure!(failures.is_empty(), "the server is not the reference's equal: {}", failures.join("; "));
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the result goes to standard output")]
+fn print(parity: &Parity, json: bool) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(parity)?);
+        return Ok(());
+    }
+    match parity {
+        Parity::NotApplicable { reason } => println!("parity: n/a, {reason}"),
+        Parity::Checked { reference, n, max_abs_diff, tolerance, same_ranking, ranking } => {
+            println!(
+                "parity: {n} logits against {reference}: max |difference| {max_abs_diff:.2e} (tolerance {tolerance:.1e}), \
+                 {} ranking where the reference tells documents apart",
                 if *same_ranking { "same" } else { "another" }
-            ),
+            );
+            if let Some(ranking) = ranking {
+                println!("{}", in_words(ranking));
+            }
         }
     }
-    anyhow::ensure!(!parity.failed(), "the server's logits differ from the reference");
     Ok(())
+}
+
+/// The ranking's figures, and which of them are judged.
+fn in_words(ranking: &RankingAgreement) -> String {
+    let Some(figures) = &ranking.figures else {
+        return "ranking: n/a, no query has two documents that the reference sets apart".to_owned();
+    };
+    let judged = match &ranking.bounds {
+        None => "reported only".to_owned(),
+        Some(RankingBounds { spearman_mean, spearman_worst: Some(worst), same_top: Some(top) }) => {
+            format!("required: mean >= {spearman_mean}, worst >= {worst}, same top >= {top}")
+        }
+        Some(bounds) => format!(
+            "required: mean >= {}; fewer than {} queries say nothing of the rest",
+            bounds.spearman_mean,
+            RankingBounds::FEWEST_QUERIES
+        ),
+    };
+    format!(
+        "ranking: n={} queries ({} left out without an order): Spearman mean {:.4}, worst {:.4}; same top document in \
+         {:.1} %; NDCG@10 {:.4} ({judged})",
+        ranking.queries,
+        ranking.without_order,
+        figures.spearman_mean,
+        figures.spearman_worst,
+        figures.same_top * 100.0,
+        figures.ndcg_at_10
+    )
+}
+
+/// Why a backend's scores are nobody's reference and have none, as `/info` says: they are not a model's.
+fn no_reference(identity: &Identity) -> Option<&str> {
+    identity.details.get("backend.details.no_reference").map(String::as_str)
 }
 
 fn read(path: &Path) -> Result<Fixture> {
@@ -75,9 +136,6 @@ fn read(path: &Path) -> Result<Fixture> {
 
 /// The reference for what is served, or why there is none.
 fn pick<'a>(fixture: &'a Fixture, identity: &Identity) -> Result<&'a FixtureModel, String> {
-    if let Some(reason) = identity.details.get(NO_REFERENCE) {
-        return Err(reason.clone());
-    }
     if identity.max_length < fixture.max_length {
         return Err(format!(
             "the server truncates at {} tokens, the reference at {}",
@@ -91,31 +149,29 @@ fn pick<'a>(fixture: &'a Fixture, identity: &Identity) -> Result<&'a FixtureMode
     })
 }
 
-/// Where `/info` says that a backend's scores are not a model's.
-const NO_REFERENCE: &str = "backend.details.no_reference";
-
-async fn compare(client: &Client, fixture: &Fixture, model: &FixtureModel, tolerance: f64) -> Result<Parity> {
-    let (mut n, mut max_abs_diff, mut same_ranking) = (0, 0.0_f64, true);
+/// The fixture's logits beside the server's, and where they come from.
+async fn with_fixture(
+    client: &Client,
+    fixture: &Fixture,
+    model: &FixtureModel,
+) -> Result<(String, Vec<ComparedQuery>)> {
+    let mut queries = Vec::new();
     for (request, expected) in fixture.requests.iter().zip(&model.answers) {
         let (logits, tokens) = client.logits(&request.query, &request.documents).await?;
-        if tokens != expected.tokens {
-            bail!(
-                "the server makes {tokens} tokens of `{}` and its documents, the reference {}: the tokenizers differ",
-                request.query,
-                expected.tokens
-            );
-        }
-        n += logits.len();
-        max_abs_diff = max_abs_diff.max(rerank_report::max_abs_diff(&logits, &expected.logits));
-        same_ranking &= ranks_alike(&logits, &expected.logits, tolerance);
+        same_tokens(tokens, expected.tokens, &request.query)?;
+        queries.push(ComparedQuery { logits, reference: expected.logits.clone() });
     }
     let software: Vec<String> =
         fixture.reference.iter().map(|(name, value)| format!("{name} {value}")).collect();
-    Ok(Parity::Checked {
-        reference: format!("{} by {}, {} requests", model.model, software.join(" "), fixture.requests.len()),
-        n,
-        max_abs_diff,
-        tolerance,
-        same_ranking,
-    })
+    let reference = format!("{} by {}, {} requests", model.model, software.join(" "), fixture.requests.len());
+    Ok((reference, queries))
+}
+
+fn same_tokens(tokens: u64, expected: u64, query: &str) -> Result<()> {
+    ensure!(
+        tokens == expected,
+        "the server makes {tokens} tokens of `{query}` and its documents, the reference {expected}: the tokenizers \
+         differ, or the lengths at which they truncate"
+    );
+    Ok(())
 }

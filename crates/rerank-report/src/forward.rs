@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     environment::Environment,
-    result::{Experiment, Parity},
+    parity::Parity,
+    result::Experiment,
     stats::{Ratio, Series, ratio},
 };
 

@@ -24,9 +24,12 @@ pub use error::ReportError;
 pub use event::{Event, LoadResult};
 pub use forward::{ForwardResult, ForwardRound, ForwardSubject};
 pub use histogram::DurationHistogram;
-pub use parity::{logit_tolerance, max_abs_diff, ranks_alike};
+pub use parity::{
+    ComparedQuery, Parity, RankingAgreement, RankingBounds, RankingFigures, logit_tolerance, max_abs_diff,
+    ndcg_at_10, ranks_alike, same_top, spearman, top_tie_tolerance,
+};
 pub use render::{Table, compare_results, significant, summary_table, write_all};
-pub use result::{BenchResult, Experiment, Parity, SCHEMA_VERSION};
+pub use result::{BenchResult, Experiment, SCHEMA_VERSION};
 pub use serving::{
     Cell, ClientSide, Identity, Load, Outcome, Pace, Run, Sample, ServerSide, ServerUnderTest, ServingResult,
     Stage, TokenStats, Window, Worker, Workload,

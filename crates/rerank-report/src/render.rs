@@ -4,6 +4,7 @@ mod context;
 mod details;
 mod forward;
 mod number;
+mod parity;
 mod plots;
 mod serving;
 mod table;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{error::ReportError, forward::ForwardResult, serving::ServingResult};
 
-/// Version of the schema; raised by every change that an older reader would misread.
+/// Version of the schema; raised by every change that an older reader would misread. A field that is added with a default
+/// does not raise it: older results stay readable, and older readers refuse a field that they do not know by its name.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// One result file.
@@ -33,43 +34,6 @@ pub struct Experiment {
     pub started: String,
     /// When it ended, UTC, RFC 3339.
     pub finished: String,
-}
-
-/// Whether the scores were right in the same run that measured their speed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Parity {
-    /// Compared with committed reference logits.
-    Checked {
-        /// Where the reference logits come from.
-        reference: String,
-        /// Number of compared logits.
-        n: usize,
-        /// Largest absolute difference.
-        max_abs_diff: f64,
-        /// Largest difference that passes at this dtype.
-        tolerance: f64,
-        /// Whether every query ranks its documents in the reference's order.
-        same_ranking: bool,
-    },
-    /// No reference exists for this subject.
-    NotApplicable {
-        /// Why.
-        reason: String,
-    },
-}
-
-impl Parity {
-    /// Whether a comparison was made and failed.
-    pub fn failed(&self) -> bool {
-        match self {
-            Self::Checked { max_abs_diff, tolerance, same_ranking, .. } => {
-                // Written so that a NaN difference fails.
-                !(*max_abs_diff <= *tolerance && *same_ranking)
-            }
-            Self::NotApplicable { .. } => false,
-        }
-    }
 }
 
 impl BenchResult {

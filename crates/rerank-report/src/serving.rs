@@ -4,11 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    environment::Environment,
-    histogram::DurationHistogram,
-    result::{Experiment, Parity},
-};
+use crate::{environment::Environment, histogram::DurationHistogram, parity::Parity, result::Experiment};
 
 /// All cells of one experiment: every server under every load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

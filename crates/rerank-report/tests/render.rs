@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rerank_report::{
-    BenchResult, Cell, ClientSide, DurationHistogram, Environment, Experiment, ForwardResult, ForwardRound,
-    ForwardSubject, Identity, Load, Outcome, Pace, Parity, Run, SCHEMA_VERSION, Sample, ServerSide,
-    ServerUnderTest, ServingResult, Stage, TokenStats, Window, Worker, Workload, check_run, compare_results,
-    summary_table, write_all,
+    BenchResult, Cell, ClientSide, ComparedQuery, DurationHistogram, Environment, Experiment, ForwardResult,
+    ForwardRound, ForwardSubject, Identity, Load, Outcome, Pace, Parity, Run, SCHEMA_VERSION, Sample,
+    ServerSide, ServerUnderTest, ServingResult, Stage, TokenStats, Window, Worker, Workload, check_run,
+    compare_results, summary_table, write_all,
 };
 
 const STAGES: [(&str, f64); 6] = [
@@ -111,6 +111,14 @@ fn run(round: usize, seconds: u64, per_second: u64, latency_ms: f64) -> Run {
     }
 }
 
+/// Three queries of eight documents that keep their order.
+fn checked(dtype: &str, tolerance: f64) -> Parity {
+    let reference: Vec<f64> = (0..8).map(|at| 0.5 - f64::from(at)).collect();
+    let logits = reference.iter().map(|logit| logit + 2.0_f64.powi(-16)).collect();
+    let query = ComparedQuery { logits, reference };
+    Parity::of("parity.json".to_owned(), &[query.clone(), query.clone(), query], dtype, tolerance)
+}
+
 fn served(backend: &str, parity: Parity) -> ServerUnderTest {
     ServerUnderTest {
         label: backend.to_owned(),
@@ -158,13 +166,7 @@ fn serving() -> ServingResult {
         },
         runs,
     };
-    let checked = Parity::Checked {
-        reference: "parity.json".to_owned(),
-        n: 24,
-        max_abs_diff: 3e-6,
-        tolerance: 1e-4,
-        same_ranking: true,
-    };
+    let checked = checked("f32", 1e-4);
     let mut refused = served("mlx", checked.clone());
     refused.outcome = Outcome::Refused { reason: "needs macOS".to_owned() };
     ServingResult {
@@ -185,12 +187,12 @@ fn serving() -> ServingResult {
 }
 
 fn forward(speed: f64) -> ForwardResult {
-    let subject = |label: &str, base: f64| ForwardSubject {
+    let subject = |label: &str, parity: Parity, base: f64| ForwardSubject {
         label: label.to_owned(),
         device: "cpu".to_owned(),
         dtype: "f32".to_owned(),
         threads: 2,
-        parity: Parity::NotApplicable { reason: "fixture".to_owned() },
+        parity,
         rounds: (1..=3)
             .flat_map(|round| {
                 [("32x128", 32, 4096), ("mix32", 32, 2880)].map(|(shape, rows, tokens)| ForwardRound {
@@ -211,7 +213,10 @@ fn forward(speed: f64) -> ForwardResult {
         environment: environment(),
         model: "minilm-l6 (synthetic, seed 0)".to_owned(),
         yardstick: Some("torch-eager".to_owned()),
-        subjects: vec![subject("candle", 0.6 / speed), subject("torch-eager", 0.65)],
+        subjects: vec![
+            subject("candle", checked("f32", 1e-4), 0.6 / speed),
+            subject("torch-eager", Parity::NotApplicable { reason: "it is the reference".to_owned() }, 0.65),
+        ],
     }
 }
 
@@ -264,6 +269,23 @@ fn result_json_survives_a_round_trip() {
     for result in [BenchResult::Serving(Box::new(serving())), BenchResult::Forward(Box::new(forward(1.0)))] {
         result.write(&path).unwrap();
         assert_eq!(BenchResult::read(&path).unwrap(), result);
+    }
+}
+
+/// A result outlives the release that wrote it: those that are committed say nothing of the ranking yet.
+#[test]
+fn committed_results_are_read_and_rendered() {
+    let results = concat!(env!("CARGO_MANIFEST_DIR"), "/../../benchmarks/results");
+    let folders = |path: &std::path::Path| -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.is_dir()).collect()
+    };
+    let runs: Vec<_> = folders(results.as_ref()).iter().flat_map(|path| folders(path)).collect();
+    assert!(runs.len() >= 2, "{results} holds {runs:?}");
+    for run in runs {
+        let result = BenchResult::read(&run.join("result.json")).unwrap();
+        let page = rendered(&result, "report.md");
+        assert!(page.contains("## Parity") && page.contains("NDCG@10"), "{}", run.display());
     }
 }
 

@@ -11,7 +11,8 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use cargo_metadata::{Message, MetadataCommand};
 use rerank_report::{
-    BenchResult, Experiment as Account, ForwardResult, ForwardRound, ForwardSubject, Parity, SCHEMA_VERSION,
+    BenchResult, ComparedQuery, Experiment as Account, ForwardResult, ForwardRound, ForwardSubject, Parity,
+    SCHEMA_VERSION,
 };
 
 use super::{
@@ -92,11 +93,12 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let wrong: Vec<String> = result
         .subjects
         .iter()
-        .filter(|subject| subject.parity.failed())
-        .map(|subject| subject.label.clone())
+        .flat_map(|subject| {
+            subject.parity.failures().into_iter().map(|failure| format!("{}: {failure}", subject.label))
+        })
         .collect();
     output::publish(args, &environment, &BenchResult::Forward(Box::new(result)))?;
-    ensure!(wrong.is_empty(), "the result must not be used: wrong logits of {}", wrong.join(", "));
+    ensure!(wrong.is_empty(), "the result must not be used:\n  {}", wrong.join("\n  "));
     Ok(())
 }
 
@@ -115,11 +117,13 @@ fn start(args: &BenchArgs) -> Result<Vec<Subject>> {
         args.backends.clone()
     };
     let model = args.model.as_deref().map(folder_of).transpose()?;
-    let flags: Vec<String> = [("--dtype", &args.dtype), ("--device", &args.device), ("--model", &model)]
-        .into_iter()
-        .filter_map(|(flag, value)| Some([flag.to_owned(), value.clone()?]))
-        .flatten()
-        .collect();
+    let flags = |dtype: &Option<String>| -> Vec<String> {
+        [("--dtype", dtype), ("--device", &args.device), ("--model", &model)]
+            .into_iter()
+            .filter_map(|(flag, value)| Some([flag.to_owned(), value.clone()?]))
+            .flatten()
+            .collect()
+    };
     let mut subjects = Vec::new();
     for name in names {
         let package = packages.iter().find(|package| package.backend == name).with_context(|| {
@@ -127,13 +131,13 @@ fn start(args: &BenchArgs) -> Result<Vec<Subject>> {
             format!("no backend `{name}` with a forward bench; there are {}", known.join(", "))
         })?;
         let mut command = Command::new(build(&package.name, &args.features)?);
-        command.arg("--bench").args(&flags).current_dir(root());
+        command.arg("--bench").args(flags(&args.dtype)).current_dir(root());
         subjects.push(ForwardChild::start(name, &mut command)?);
     }
     if let Some(python) = &args.torch_python {
         let python = if python == "setup" { torch_environment()? } else { python.into() };
         let mut command = Command::new(python);
-        command.arg(TORCH_SCRIPT).args(&flags).current_dir(root());
+        command.arg(TORCH_SCRIPT).args(flags(&torch_dtype(args.dtype.as_deref()))).current_dir(root());
         subjects.push(ForwardChild::start(TORCH.to_owned(), &mut command)?);
     }
     ensure!(!subjects.is_empty(), "no backend to measure");
@@ -141,6 +145,11 @@ fn start(args: &BenchArgs) -> Result<Vec<Subject>> {
         .into_iter()
         .map(|child| Subject { child, rounds: Vec::new(), logits: BTreeMap::new() })
         .collect())
+}
+
+/// PyTorch computes in what the backends compute in, but int8 is judged against f32, and eager models have no int8.
+fn torch_dtype(asked: Option<&str>) -> Option<String> {
+    asked.map(|dtype| if dtype == "int8" { "f32" } else { dtype }.to_owned())
 }
 
 /// PyTorch if it is there, because that is what readers know; else the first backend.
@@ -280,24 +289,31 @@ impl Subject {
         if std::ptr::eq(self, reference) {
             return not_applicable("it is the reference");
         }
-        let tolerance = rerank_report::logit_tolerance(&self.child.loaded.backend.dtype);
-        let (mut n, mut max_abs_diff, mut same_ranking) = (0, 0.0_f64, true);
-        for (shape, logits) in &self.logits {
-            let number =
-                |logits: &[Option<f64>]| logits.iter().map(|l| l.unwrap_or(f64::NAN)).collect::<Vec<_>>();
-            let (own, expected) = (number(logits), number(&reference.logits[shape]));
-            n += own.len();
-            max_abs_diff = max_abs_diff.max(rerank_report::max_abs_diff(&own, &expected));
-            same_ranking &= rerank_report::ranks_alike(&own, &expected, tolerance);
-        }
+        let number = |logits: &[Option<f64>]| logits.iter().map(|l| l.unwrap_or(f64::NAN)).collect();
+        // Every shape's rows stand for one query with its documents.
+        let queries: Vec<ComparedQuery> = self
+            .logits
+            .iter()
+            .map(|(shape, logits)| ComparedQuery {
+                logits: number(logits),
+                reference: number(&reference.logits[shape]),
+            })
+            .collect();
         let details = &reference.child.loaded.backend.details;
         let version = details.get("torch").map_or("", String::as_str);
-        Parity::Checked {
-            reference: format!("PyTorch {version} {} in the same run", reference.child.loaded.backend.dtype),
-            n,
-            max_abs_diff,
-            tolerance,
-            same_ranking,
-        }
+        let source = format!("PyTorch {version} {} in the same run", reference.child.loaded.backend.dtype);
+        let dtype = &self.child.loaded.backend.dtype;
+        Parity::of(source, &queries, dtype, rerank_report::logit_tolerance(dtype))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn int8_is_compared_with_f32() {
+        let asked = [None, Some("int8"), Some("bf16")];
+        assert_eq!(asked.map(torch_dtype), [None, Some("f32".to_owned()), Some("bf16".to_owned())]);
     }
 }

@@ -4,8 +4,8 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use indicatif::ProgressBar;
 use rerank_report::{
-    BenchResult, Cell, Experiment as Account, Outcome, Parity, SCHEMA_VERSION, ServerUnderTest,
-    ServingResult, check_run,
+    BenchResult, Cell, Experiment as Account, Outcome, SCHEMA_VERSION, ServerUnderTest, ServingResult,
+    check_run,
 };
 
 use super::{
@@ -163,14 +163,9 @@ fn problems(result: &ServingResult) -> Vec<String> {
         }
     }
     for server in &result.servers {
-        if let Outcome::Served { parity, .. } = &server.outcome
-            && parity.failed()
-            && let Parity::Checked { max_abs_diff, tolerance, .. } = parity
-        {
-            problems.push(format!(
-                "{}: logits differ from the reference by {max_abs_diff:.2e} (tolerance {tolerance:.0e}) or rank otherwise",
-                server.label
-            ));
+        if let Outcome::Served { parity, .. } = &server.outcome {
+            problems
+                .extend(parity.failures().into_iter().map(|failure| format!("{}: {failure}", server.label)));
         }
     }
     problems

@@ -1,11 +1,10 @@
-//! Who was measured, on what and with what: models, backends, environment, workload, parity.
+//! Who was measured, on what and with what: models, backends, environment, workload.
 
 use std::fmt::Write;
 
 use super::{number, table::Table};
 use crate::{
     environment::Environment,
-    result::Parity,
     serving::{Outcome, ServingResult},
 };
 
@@ -125,32 +124,4 @@ pub(super) fn workload(result: &ServingResult) -> String {
         "## Workload\n\n{table}\nTokens as the running server counts them, special tokens and truncation included. \
          SHA-256 is that of the request pool as sent.\n\n"
     )
-}
-
-/// One row of a parity table.
-pub(super) fn parity_cells(parity: &Parity) -> [String; 5] {
-    match parity {
-        Parity::Checked { reference, n, max_abs_diff, tolerance, same_ranking } => [
-            if parity.failed() { "**FAILED**" } else { "ok" }.to_owned(),
-            format!("{max_abs_diff:.2e}"),
-            format!("{tolerance:.0e}"),
-            if *same_ranking { "same" } else { "differs" }.to_owned(),
-            format!("n={n}, {reference}"),
-        ],
-        Parity::NotApplicable { reason } => {
-            ["n/a".to_owned(), "n/a".to_owned(), "n/a".to_owned(), "n/a".to_owned(), reason.clone()]
-        }
-    }
-}
-
-/// Scores against the reference, from the same servers.
-pub(super) fn parity(result: &ServingResult) -> String {
-    let mut table =
-        Table::new(["Server", "Parity", "Max abs logit difference", "Tolerance", "Ranking", "Reference"]);
-    for server in &result.servers {
-        if let Outcome::Served { parity, .. } = &server.outcome {
-            table.row([server.label.clone()].into_iter().chain(parity_cells(parity)));
-        }
-    }
-    format!("## Parity\n\n{table}\n")
 }

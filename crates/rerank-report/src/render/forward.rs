@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{context, head, interval, number, table::Table};
+use super::{context, head, interval, number, parity, table::Table};
 use crate::{
     forward::{ForwardResult, ForwardSubject},
     stats::Series,
@@ -31,12 +31,10 @@ pub(super) fn report(result: &ForwardResult) -> String {
     let _ = writeln!(page, "## Calls\n\n{}", calls(result));
     page.push_str("![comparison](comparison.svg)\n\n");
     page.push_str(&context::environment(&result.environment));
-    let mut table =
-        Table::new(["Subject", "Parity", "Max abs logit difference", "Tolerance", "Ranking", "Reference"]);
-    for subject in &result.subjects {
-        table.row([subject.label.clone()].into_iter().chain(context::parity_cells(&subject.parity)));
-    }
-    let _ = writeln!(page, "## Parity\n\n{table}");
+    page.push_str(&parity::section(
+        "Subject",
+        result.subjects.iter().map(|subject| (subject.label.as_str(), &subject.parity)),
+    ));
     page
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{context, details, head, interval, number, table::Table};
+use super::{context, details, head, interval, number, parity, table::Table};
 use crate::{
     compare::versus_yardstick,
     serving::{Cell, Outcome, ServingResult},
@@ -33,7 +33,13 @@ pub(super) fn report(result: &ServingResult) -> String {
     page.push_str("![stages](stages.svg)\n![comparison](comparison.svg)\n\n");
     page.push_str(&context::environment(&result.environment));
     page.push_str(&context::workload(result));
-    page.push_str(&context::parity(result));
+    page.push_str(&parity::section(
+        "Server",
+        result.servers.iter().filter_map(|server| match &server.outcome {
+            Outcome::Served { parity, .. } => Some((server.label.as_str(), parity)),
+            Outcome::Refused { .. } => None,
+        }),
+    ));
     page.push_str(&comparison(result));
     page
 }

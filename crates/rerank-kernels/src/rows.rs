@@ -24,10 +24,10 @@ impl<'a> Rows<'a> {
         self.width
     }
 
-    /// Rows `from..`, still `stride` apart.
+    /// Rows `from..`, still `stride` apart; none beyond the last.
     #[must_use]
     pub fn skip(self, from: usize) -> Self {
-        Self { values: &self.values[from * self.stride..], ..self }
+        Self { values: self.values.get(from * self.stride..).unwrap_or_default(), ..self }
     }
 
     /// Columns `from..from + width` of every row.

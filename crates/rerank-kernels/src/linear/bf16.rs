@@ -134,7 +134,7 @@ struct Biased<'a> {
 
 impl Finish<f32> for Biased<'_> {
     #[inline(always)]
-    fn finish(&self, _row: usize, group: usize, sums: Lanes) -> Lanes {
+    fn finish(&self, _row: usize, group: usize, sums: &Lanes) -> Lanes {
         std::array::from_fn(|lane| sums[lane] + self.bias[group][lane])
     }
 }

@@ -9,7 +9,7 @@ use crate::Cpu;
 use crate::activation::Activate;
 use crate::rows::Rows;
 use crate::simd::{LANES, Lanes, dispatch};
-use crate::tile::{Sink, multiply};
+use crate::tile::{Sink, multiply, pair};
 
 /// `[ceil(outputs / 16)][inputs]`, zero beyond the last output.
 pub(super) struct Panels {
@@ -55,9 +55,34 @@ impl<A: Activate> WithSimd for Product<'_, A> {
     fn with_simd<S: Simd>(self, _: S) {
         let Self { panels, input, bias, mut output, .. } = self;
         let rows = output.rows;
-        for (group, (panel, &bias)) in panels.columns.chunks_exact(panels.inputs).zip(bias).enumerate() {
-            let mut sink = ToOutput::<A> { output: &mut output, group, activation: PhantomData };
-            multiply::<S>(input, rows, panel, bias, &mut sink);
+        let panel = |group: usize| &panels.columns[group * panels.inputs..][..panels.inputs];
+        let mut group = 0;
+        if S::F32_LANES >= LANES {
+            while bias.len() - group >= 2 {
+                let both = [panel(group), panel(group + 1)];
+                let done = pair::<S>(input, rows, both, [bias[group], bias[group + 1]], |row, sums| {
+                    for (at, sums) in sums.iter().enumerate() {
+                        for (r, sums) in sums.iter().enumerate() {
+                            output.put::<S, A>(row + r, group + at, *sums);
+                        }
+                    }
+                });
+                for at in 0..2 {
+                    let mut sink = ToOutput::<A> {
+                        output: &mut output,
+                        group: group + at,
+                        from: done,
+                        activation: PhantomData,
+                    };
+                    multiply::<S>(input.skip(done), rows - done, both[at], bias[group + at], &mut sink);
+                }
+                group += 2;
+            }
+        }
+        while group < bias.len() {
+            let mut sink = ToOutput::<A> { output: &mut output, group, from: 0, activation: PhantomData };
+            multiply::<S>(input, rows, panel(group), bias[group], &mut sink);
+            group += 1;
         }
     }
 }
@@ -65,6 +90,8 @@ impl<A: Activate> WithSimd for Product<'_, A> {
 struct ToOutput<'a, 'b, A> {
     output: &'a mut Output<'b>,
     group: usize,
+    /// The first row.
+    from: usize,
     activation: PhantomData<A>,
 }
 
@@ -72,7 +99,7 @@ impl<A: Activate> Sink for ToOutput<'_, '_, A> {
     #[inline(always)]
     fn put<S: Simd, const R: usize>(&mut self, row: usize, sums: [Lanes; R]) {
         for r in 0..R {
-            self.output.put::<S, A>(row + r, self.group, sums[r]);
+            self.output.put::<S, A>(self.from + row + r, self.group, sums[r]);
         }
     }
 }

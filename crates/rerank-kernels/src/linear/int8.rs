@@ -1,9 +1,7 @@
 //! int8: exact sums of bytes, scaled back to f32.
 //!
 //! Weights are symmetric per output, activations have a scale and a zero point per row, found at run time. A sum of
-//! products of bytes is exact in i32, so every kernel computes the same logits, and none of them may saturate: AVX2's
-//! `maddubs` would (two products of 255 * 127 exceed an i16), which is why [`avx2`] multiplies words instead, at the
-//! same rate.
+//! products of bytes is exact in i32 and no kernel may saturate on the way, so that all of them compute the same sums.
 #![expect(unsafe_code, reason = "kernels are called that need what a `Cpu` was found to have")]
 
 use super::Output;
@@ -27,7 +25,7 @@ mod quantise;
 
 /// Inputs that lie together in a panel: what one dot-product instruction adds up.
 const DEPTH: usize = 4;
-/// Sixteen outputs of four inputs, in the order that [`Kernel::place`] gives.
+/// Sixteen outputs of four inputs, `[16][4]`.
 type Stored = [i8; LANES * DEPTH];
 /// Inputs are padded with zeros to a multiple of this: one row of a tile.
 const STEP: usize = 64;
@@ -69,25 +67,13 @@ impl Kernel {
         .find_map(|(feature, kernel)| cpu.has(feature).then_some(kernel))
         .unwrap_or(Self::Portable)
     }
-
-    /// Where the weight of `lane` and the input `at` of four lies among 64: instructions differ in how many neighbours
-    /// they add up.
-    fn place(self, lane: usize, at: usize) -> usize {
-        #[cfg(target_arch = "x86_64")]
-        if self == Self::Avx2 {
-            let depth = avx2::DEPTH;
-            return at / depth * LANES * depth + lane * depth + at % depth;
-        }
-        lane * DEPTH + at
-    }
 }
 
 /// Buffers that are kept from call to call.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// Quantised activations, `[rows, inputs]`: bytes, or words where the kernel multiplies words.
+    /// Quantised activations, `[rows, inputs]`.
     bytes: Aligned<u8>,
-    words: Aligned<i16>,
     rows: Vec<RowScale>,
 }
 
@@ -114,7 +100,7 @@ impl Panels {
             sums[group][lane] = bytes.iter().map(|&byte| i32::from(byte)).sum();
             let panel = &mut stored[group * padded / DEPTH..];
             for (input, &byte) in bytes.iter().enumerate() {
-                panel[input / DEPTH][kernel.place(lane, input % DEPTH)] = byte;
+                panel[input / DEPTH][lane * DEPTH + input % DEPTH] = byte;
             }
         }
         Self { stored, scales, sums, inputs: padded, kernel, cpu }
@@ -127,7 +113,7 @@ impl Panels {
     pub(super) fn kernel(&self) -> &'static str {
         match self.kernel {
             Kernel::Portable => "portable",
-            Kernel::Avx2 => "avx2 madd",
+            Kernel::Avx2 => "avx2 maddubs",
             Kernel::AvxVnni => "avx-vnni",
             Kernel::Avx512Vnni => "avx512-vnni",
             Kernel::Amx => "amx-int8",
@@ -141,22 +127,9 @@ impl Panels {
         scratch: &mut Scratch,
         mut output: Output<'_>,
     ) {
-        let Scratch { bytes, words, rows } = scratch;
+        let Scratch { bytes, rows } = scratch;
         let count = output.rows;
         rows.resize(count, RowScale::default());
-        #[cfg(target_arch = "x86_64")]
-        if self.kernel == Kernel::Avx2 {
-            words.resize(count * self.inputs);
-            dispatch(
-                self.cpu,
-                quantise::Activations { input, padded: self.inputs, scales: rows, output: &mut **words },
-            );
-            let finish = Scaled { panels: self, rows, bias };
-            let operands = self.operands(&words[..]);
-            // SAFETY: the kernel was chosen because a `Cpu` has the instruction set.
-            return unsafe { avx2::multiply::<A>(&operands, &finish, &mut output) };
-        }
-        let _ = &words;
         // Tiles are read whole.
         bytes.resize(count.next_multiple_of(LANES) * self.inputs);
         dispatch(
@@ -172,12 +145,14 @@ impl Panels {
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Vnni => unsafe { avx512::multiply::<A>(&operands, &finish, &mut output) },
             #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2 => unsafe { avx2::multiply::<A>(&operands, &finish, &mut output) },
+            #[cfg(target_arch = "x86_64")]
             Kernel::AvxVnni => unsafe { avx_vnni::multiply::<A>(&operands, &finish, &mut output) },
             _ => dispatch(self.cpu, portable::Product::<A, _>::new(&operands, &finish, &mut output)),
         }
     }
 
-    fn operands<'a, Input>(&'a self, rows: &'a [Input]) -> Operands<'a, Input, Stored> {
+    fn operands<'a>(&'a self, rows: &'a [u8]) -> Operands<'a, u8, Stored> {
         Operands { rows, inputs: self.inputs, panels: &self.stored, panel: self.inputs / DEPTH }
     }
 }
@@ -191,7 +166,7 @@ struct Scaled<'a> {
 
 impl Finish<i32> for Scaled<'_> {
     #[inline(always)]
-    fn finish(&self, row: usize, group: usize, sums: [i32; LANES]) -> Lanes {
+    fn finish(&self, row: usize, group: usize, sums: &[i32; LANES]) -> Lanes {
         let RowScale { scale, zero_point } = self.rows[row];
         let (scales, weights, bias) =
             (&self.panels.scales[group], &self.panels.sums[group], &self.bias[group]);

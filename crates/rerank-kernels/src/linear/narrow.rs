@@ -19,22 +19,23 @@ pub(super) trait Block {
     /// Sixteen outputs of a few inputs.
     type Stored;
     /// A sum of products.
-    type Sum: Copy;
+    type Sum: Copy + Default;
 
-    /// Products of `R` rows with sixteen outputs.
+    /// Fills `sums` with the products of `R` rows and sixteen outputs.
     ///
     /// # Safety
     /// The processor has the kernel's instruction set.
-    unsafe fn sums<const R: usize>(
+    unsafe fn multiply<const R: usize>(
         rows: [&[Self::Input]; R],
         panel: &[Self::Stored],
-    ) -> [[Self::Sum; LANES]; R];
+        sums: &mut [[Self::Sum; LANES]; R],
+    );
 }
 
 /// From sums to numbers: scales, zero points and the bias.
 pub(super) trait Finish<Sum> {
     /// Sixteen outputs of one row.
-    fn finish(&self, row: usize, group: usize, sums: [Sum; LANES]) -> Lanes;
+    fn finish(&self, row: usize, group: usize, sums: &[Sum; LANES]) -> Lanes;
 }
 
 /// Rows of `inputs` elements and panels of as many.
@@ -59,6 +60,7 @@ pub(super) unsafe fn multiply<B: Block, A: Activate, const R: usize>(
     output: &mut Output<'_>,
 ) {
     let count = output.rows;
+    let mut sums = [[B::Sum::default(); LANES]; R];
     for (group, panel) in operands.panels.chunks_exact(operands.panel).enumerate() {
         let mut done = 0;
         while done < count {
@@ -68,9 +70,9 @@ pub(super) unsafe fn multiply<B: Block, A: Activate, const R: usize>(
                 &operands.rows[row * operands.inputs..][..operands.inputs]
             });
             // SAFETY: promised by the caller.
-            let sums = unsafe { B::sums::<R>(rows, panel) };
+            unsafe { B::multiply::<R>(rows, panel, &mut sums) };
             for r in 0..R.min(count - from) {
-                output.put::<B::Simd, A>(from + r, group, finish.finish(from + r, group, sums[r]));
+                output.put::<B::Simd, A>(from + r, group, finish.finish(from + r, group, &sums[r]));
             }
             done = from + R;
         }

@@ -167,7 +167,7 @@ pub(super) unsafe fn multiply<P: Product, S: Simd, A: Activate>(
                 }
                 let from = tile * LANES;
                 for r in 0..LANES.min(output.rows - from) {
-                    output.put::<S, A>(from + r, group, finish.finish(from + r, group, sums[r]));
+                    output.put::<S, A>(from + r, group, finish.finish(from + r, group, &sums[r]));
                 }
             }
         }

@@ -14,8 +14,8 @@ use crate::linear::Output;
 use crate::linear::narrow::{self, Block, Finish, Operands};
 use crate::simd::LANES;
 
-/// Twelve sums hide the latency of five cycles at two products a cycle.
-const ROWS: usize = 12;
+/// More rows than general registers can point at would cost a load each; eight sums nearly hide the latency.
+const ROWS: usize = 8;
 
 struct Avx512Vnni;
 
@@ -27,7 +27,7 @@ impl Block for Avx512Vnni {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx512vnni,fma")]
     #[inline]
-    unsafe fn sums<const R: usize>(rows: [&[u8]; R], panel: &[Stored]) -> [[i32; LANES]; R] {
+    unsafe fn multiply<const R: usize>(rows: [&[u8]; R], panel: &[Stored], outputs: &mut [[i32; LANES]; R]) {
         let mut sums = [_mm512_setzero_si512(); R];
         // A closure here would be compiled for the instruction set and so not be inlined into `map`, which is not.
         let mut inputs: [&[[u8; DEPTH]]; R] = [&[]; R];
@@ -41,11 +41,9 @@ impl Block for Avx512Vnni {
                 sums[r] = _mm512_dpbusd_epi32(sums[r], four, weights);
             }
         }
-        let mut outputs = [[0; LANES]; R];
         for r in 0..R {
             store(&mut outputs[r], sums[r]);
         }
-        outputs
     }
 }
 

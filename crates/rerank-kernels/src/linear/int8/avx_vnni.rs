@@ -27,7 +27,7 @@ impl Block for AvxVnni {
 
     #[target_feature(enable = "avx2,fma,avxvnni")]
     #[inline]
-    unsafe fn sums<const R: usize>(rows: [&[u8]; R], panel: &[Stored]) -> [[i32; LANES]; R] {
+    unsafe fn multiply<const R: usize>(rows: [&[u8]; R], panel: &[Stored], outputs: &mut [[i32; LANES]; R]) {
         let mut sums = [[_mm256_setzero_si256(); 2]; R];
         // A closure here would be compiled for the instruction set and so not be inlined into `map`, which is not.
         let mut inputs: [&[[u8; DEPTH]]; R] = [&[]; R];
@@ -44,13 +44,11 @@ impl Block for AvxVnni {
                 }
             }
         }
-        let mut outputs = [[0; LANES]; R];
         for r in 0..R {
             let (halves, _) = outputs[r].as_chunks_mut::<8>();
             store(&mut halves[0], sums[r][0]);
             store(&mut halves[1], sums[r][1]);
         }
-        outputs
     }
 }
 

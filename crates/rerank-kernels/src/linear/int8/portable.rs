@@ -23,7 +23,7 @@ impl Block for Portable {
     type Sum = i32;
 
     #[inline(always)]
-    unsafe fn sums<const R: usize>(rows: [&[u8]; R], panel: &[Stored]) -> [[i32; LANES]; R] {
+    unsafe fn multiply<const R: usize>(rows: [&[u8]; R], panel: &[Stored], outputs: &mut [[i32; LANES]; R]) {
         let mut sums = [[0; LANES]; R];
         for (depth, weights) in panel.iter().enumerate() {
             for r in 0..R {
@@ -35,7 +35,7 @@ impl Block for Portable {
                 }
             }
         }
-        sums
+        *outputs = sums;
     }
 }
 

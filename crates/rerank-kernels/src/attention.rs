@@ -52,7 +52,7 @@ impl WithSimd for Tile<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { attention: Attention { heads, query, key_value, keys }, scratch, output } = self;
         let hidden = query.width();
         let head_dim = hidden / heads;
@@ -71,7 +71,7 @@ impl WithSimd for Tile<'_> {
                 let query = query.columns(columns, head_dim).skip(group * LANES);
                 pack_queries(query, output.len() / hidden, scale, queries);
                 let mut sink = Scores { scores: &mut *scores, max: [f32::NEG_INFINITY; LANES] };
-                multiply::<S>(key, keys, queries, [0.0; LANES], &mut sink);
+                multiply::<S>(simd, key, keys, queries, [0.0; LANES], &mut sink);
                 let max = sink.max;
                 let sum = softmax::<S>(scores, max);
                 for (panel, values) in values.chunks_exact(keys).enumerate() {
@@ -79,10 +79,9 @@ impl WithSimd for Tile<'_> {
                     let output = &mut output[columns + from..];
                     let width = LANES.min(head_dim - from);
                     let mut context = Context { output, stride: hidden, width, sum };
-                    // Eight at a time were six times slower with AVX-512: the compiler turned them on their side.
-                    context.weigh::<S, 6, 0>(scores, values);
-                    context.weigh::<S, 6, 6>(scores, values);
-                    context.weigh::<S, 4, 12>(scores, values);
+                    context.weigh::<S, 6, 0>(simd, scores, values);
+                    context.weigh::<S, 6, 6>(simd, scores, values);
+                    context.weigh::<S, 4, 12>(simd, scores, values);
                 }
             }
         }
@@ -161,12 +160,17 @@ struct Context<'a> {
 impl Context<'_> {
     /// Writes queries `FROM..FROM + R`, as far as there are that many.
     #[inline(always)]
-    fn weigh<S: Simd, const R: usize, const FROM: usize>(&mut self, weights: &[Lanes], values: &[Lanes]) {
+    fn weigh<S: Simd, const R: usize, const FROM: usize>(
+        &mut self,
+        simd: S,
+        weights: &[Lanes],
+        values: &[Lanes],
+    ) {
         let count = self.output.len().div_ceil(self.stride);
         if count <= FROM {
             return;
         }
-        let sums = accumulate_transposed::<S, R, FROM>(weights, values);
+        let sums = accumulate_transposed::<S, R, FROM>(simd, weights, values);
         for (r, sums) in sums.iter().enumerate().take(count - FROM) {
             let query = FROM + r;
             let scaled = sums.map(|x| x / self.sum[query]);

@@ -19,6 +19,7 @@ pub(crate) trait Sink {
 /// machine can do, against 90 for a general product that packs its operands first. AVX-512 takes eight, see [`pair`].
 #[inline(always)]
 pub(crate) fn multiply<S: Simd>(
+    simd: S,
     left: Rows<'_>,
     count: usize,
     panel: &[Lanes],
@@ -28,29 +29,30 @@ pub(crate) fn multiply<S: Simd>(
     let mut row = 0;
     if S::F32_LANES >= LANES {
         while count - row >= 8 {
-            rows::<S, 8>(left, row, panel, start, sink);
+            rows::<S, 8>(simd, left, row, panel, start, sink);
             row += 8;
         }
     }
     while count - row >= 6 {
-        rows::<S, 6>(left, row, panel, start, sink);
+        rows::<S, 6>(simd, left, row, panel, start, sink);
         row += 6;
     }
     match count - row {
-        5 => rows::<S, 5>(left, row, panel, start, sink),
-        4 => rows::<S, 4>(left, row, panel, start, sink),
-        3 => rows::<S, 3>(left, row, panel, start, sink),
-        2 => rows::<S, 2>(left, row, panel, start, sink),
-        1 => rows::<S, 1>(left, row, panel, start, sink),
+        5 => rows::<S, 5>(simd, left, row, panel, start, sink),
+        4 => rows::<S, 4>(simd, left, row, panel, start, sink),
+        3 => rows::<S, 3>(simd, left, row, panel, start, sink),
+        2 => rows::<S, 2>(simd, left, row, panel, start, sink),
+        1 => rows::<S, 1>(simd, left, row, panel, start, sink),
         _ => {}
     }
 }
 
-/// The same with two panels at once, and the rows that came out even: for AVX-512, whose 32 registers hold eight rows by
-/// 32 columns. One panel's row would need more loads than multiply-adds, and more rows than eight more pointers than
+/// The same with two panels at once, returning how many rows came out even: for AVX-512, whose 32 registers hold eight
+/// rows by 32 columns. With one panel there would be more loads than multiply-adds, and with more rows more pointers than
 /// there are registers for.
 #[inline(always)]
 pub(crate) fn pair<S: Simd>(
+    simd: S,
     left: Rows<'_>,
     count: usize,
     panels: [&[Lanes]; 2],
@@ -61,33 +63,65 @@ pub(crate) fn pair<S: Simd>(
     let mut row = 0;
     while count - row >= R {
         let rows = left.block::<R>(row).map(|row| &row[..panels[0].len()]);
-        let mut sums = [[start[0]; R], [start[1]; R]];
-        for (k, (first, second)) in panels[0].iter().zip(panels[1]).enumerate() {
-            for r in 0..R {
-                let x = rows[r][k];
-                for lane in 0..LANES {
-                    sums[0][r][lane] = mul_add::<S>(x, first[lane], sums[0][r][lane]);
-                }
-                for lane in 0..LANES {
-                    sums[1][r][lane] = mul_add::<S>(x, second[lane], sums[1][r][lane]);
-                }
-            }
-        }
-        put(row, sums);
+        put(row, wide::<S, R, 2>(simd, |r, k| rows[r][k], panels, start));
         row += R;
     }
     row
 }
 
+/// `start + left * panel` for `R` rows and `P` panels where sixteen floats are one register. Registers are named as such:
+/// left to itself, the compiler lays sums of arrays this wide across rows, six to twenty times slower.
+#[inline(always)]
+fn wide<S: Simd, const R: usize, const P: usize>(
+    simd: S,
+    left: impl Fn(usize, usize) -> f32,
+    panels: [&[Lanes]; P],
+    start: [Lanes; P],
+) -> [[Lanes; R]; P] {
+    let register = |lanes: &Lanes| S::as_simd_f32s(lanes).0[0];
+    let depth = panels[0].len();
+    let mut sums = [[simd.splat_f32s(0.0); R]; P];
+    for p in 0..P {
+        for r in 0..R {
+            sums[p][r] = register(&start[p]);
+        }
+    }
+    let panels = panels.map(|panel| &panel[..depth]);
+    for k in 0..depth {
+        for r in 0..R {
+            let x = simd.splat_f32s(left(r, k));
+            for p in 0..P {
+                sums[p][r] = simd.mul_add_f32s(x, register(&panels[p][k]), sums[p][r]);
+            }
+        }
+    }
+    let mut lanes = [[[0.0; LANES]; R]; P];
+    for p in 0..P {
+        for r in 0..R {
+            S::as_mut_simd_f32s(&mut lanes[p][r]).0[0] = sums[p][r];
+        }
+    }
+    lanes
+}
+
 #[inline(always)]
 fn rows<S: Simd, const R: usize>(
+    simd: S,
     left: Rows<'_>,
     from: usize,
     panel: &[Lanes],
     start: Lanes,
     sink: &mut impl Sink,
 ) {
-    sink.put::<S, R>(from, accumulate::<S, R>(left.block::<R>(from), panel, start));
+    let left = left.block::<R>(from);
+    let sums = if S::F32_LANES == LANES {
+        let left = left.map(|row| &row[..panel.len()]);
+        let [sums] = wide::<S, R, 1>(simd, |r, k| left[r][k], [panel], [start]);
+        sums
+    } else {
+        accumulate::<S, R>(left, panel, start)
+    };
+    sink.put::<S, R>(from, sums);
 }
 
 #[inline(always)]
@@ -115,9 +149,15 @@ fn accumulate<S: Simd, const R: usize>(left: [&[f32]; R], panel: &[Lanes], start
 /// columns at a time. Both numbers are constants, or every step would check four bounds.
 #[inline(always)]
 pub(crate) fn accumulate_transposed<S: Simd, const R: usize, const FROM: usize>(
+    simd: S,
     left: &[Lanes],
     right: &[Lanes],
 ) -> [Lanes; R] {
+    if S::F32_LANES == LANES {
+        let left = &left[..right.len()];
+        let [sums] = wide::<S, R, 1>(simd, |r, k| left[k][FROM + r], [right], [[0.0; LANES]]);
+        return sums;
+    }
     let mut sums = [[0.0; LANES]; R];
     for (left, right) in left.iter().zip(right) {
         step::<S, R>(&mut sums, |r| left[FROM + r], right);

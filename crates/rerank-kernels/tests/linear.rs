@@ -83,7 +83,7 @@ proptest! {
         }
     }
 
-    /// Half a step of 255 on the inputs, half a step of 127 (or a clip of a quarter) on the weights.
+    /// Half a step of 255 on the inputs, half a step of 64 at worst, or a clip of a quarter, on the weights.
     #[test]
     fn int8_is_within_its_rounding(case in case()) {
         for (got, (exact, _)) in case.run(Precision::Int8 { energy: None }, Cpu::detect()).iter().zip(case.exact()) {
@@ -122,7 +122,8 @@ fn int8_does_not_saturate() {
     let case = Case { dense: Dense { weight, bias: vec![0.0; 16] }, input: vec![1.0; inputs], rows: 1 };
     for cpu in Cpu::detect().choices() {
         for got in case.run(Precision::Int8 { energy: None }, cpu) {
-            assert!((got - inputs as f32).abs() < 1e-3, "{cpu}: {got}");
+            // Half a step of weights that have to share 128.
+            assert!((got - inputs as f32).abs() < 0.01 * inputs as f32, "{cpu}: {got}");
         }
     }
 }

@@ -52,7 +52,7 @@ impl<A: Activate> WithSimd for Product<'_, A> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { panels, input, bias, mut output, .. } = self;
         let rows = output.rows;
         let panel = |group: usize| &panels.columns[group * panels.inputs..][..panels.inputs];
@@ -60,7 +60,7 @@ impl<A: Activate> WithSimd for Product<'_, A> {
         if S::F32_LANES >= LANES {
             while bias.len() - group >= 2 {
                 let both = [panel(group), panel(group + 1)];
-                let done = pair::<S>(input, rows, both, [bias[group], bias[group + 1]], |row, sums| {
+                let done = pair::<S>(simd, input, rows, both, [bias[group], bias[group + 1]], |row, sums| {
                     for (at, sums) in sums.iter().enumerate() {
                         for (r, sums) in sums.iter().enumerate() {
                             output.put::<S, A>(row + r, group + at, *sums);
@@ -74,14 +74,14 @@ impl<A: Activate> WithSimd for Product<'_, A> {
                         from: done,
                         activation: PhantomData,
                     };
-                    multiply::<S>(input.skip(done), rows - done, both[at], bias[group + at], &mut sink);
+                    multiply::<S>(simd, input.skip(done), rows - done, both[at], bias[group + at], &mut sink);
                 }
                 group += 2;
             }
         }
         while group < bias.len() {
             let mut sink = ToOutput::<A> { output: &mut output, group, from: 0, activation: PhantomData };
-            multiply::<S>(input, rows, panel(group), bias[group], &mut sink);
+            multiply::<S>(simd, input, rows, panel(group), bias[group], &mut sink);
             group += 1;
         }
     }

@@ -32,6 +32,12 @@ Examples:
   ls /usr/share/doc | rerank-server rank --query 'text editor' --top-n 5 -
   rerank-server rank --query 'text editor' --json notes.txt | jq .document";
 
+const PLAN_EXAMPLES: &str = "\
+Examples:
+  rerank-server plan
+  rerank-server plan --model ./minilm --dtype int8 --rows 1 --length 512
+  rerank-server plan --json | jq '[.steps[].flops] | add'";
+
 /// Serves cross-encoders over HTTP and gRPC.
 #[derive(Debug, Parser)]
 #[command(name = "rerank-server", version = version(), after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
@@ -51,6 +57,8 @@ pub enum Command {
     Backends,
     /// Rank the lines of a file in this process, without a server
     Rank(Box<RankArgs>),
+    /// Show the steps that a backend takes for a batch: kernels, shapes, bytes, operations
+    Plan(Box<PlanArgs>),
 }
 
 /// Which model to load, and how to compute it.
@@ -190,6 +198,27 @@ pub struct RankArgs {
     #[arg(long, value_name = "N", value_parser = positive)]
     pub top_n: Option<NonZeroUsize>,
     /// One JSON object a line instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Which model, and how.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Shows a plan.
+#[derive(Debug, Args)]
+#[command(after_help = PLAN_EXAMPLES)]
+pub struct PlanArgs {
+    /// Rows of the batch
+    #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
+    pub rows: NonZeroUsize,
+    /// Tokens of each row
+    #[arg(long, value_name = "N", default_value = "128", value_parser = positive)]
+    pub length: NonZeroUsize,
+    /// JSON instead of a table
     #[arg(long)]
     pub json: bool,
     /// Which model, and how.

@@ -25,6 +25,7 @@ pub mod logging;
 #[cfg(feature = "http")]
 pub(crate) mod metrics;
 pub mod model_store;
+pub mod plan;
 pub mod rank;
 pub mod registry;
 pub mod select;

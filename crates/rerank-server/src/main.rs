@@ -9,13 +9,16 @@ use rerank_server::cli::{Cli, Command, ServeArgs};
 use rerank_server::config::{self, Config};
 use rerank_server::serve::{Outcome, Server};
 use rerank_server::service::Service;
-use rerank_server::{backends, load, logging, rank, registry, shutdown};
+use rerank_server::{backends, load, logging, plan, rank, registry, shutdown};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         None => serve(&cli.serve),
         Some(Command::Backends) => backends::print(registry::BACKENDS).map(|()| ExitCode::SUCCESS),
+        Some(Command::Plan(args)) => {
+            logging::start(&args.log).and_then(|()| plan::run(&args)).map(|()| ExitCode::SUCCESS)
+        }
         Some(Command::Rank(args)) => {
             logging::start(&args.log).and_then(|()| rank::run(&args)).map(|()| ExitCode::SUCCESS)
         }

@@ -198,7 +198,12 @@ fn named(
 
 fn automatic(wishes: &Wishes, compiled: &[&'static dyn BackendFactory]) -> Result<Selection, SelectError> {
     let mut rejected = Vec::new();
-    for &factory in compiled {
+    // A graphics processor beats any kernel for the CPU, so those who have one go first, each kind in registry order.
+    let accelerated = |factory: &&'static dyn BackendFactory| {
+        fit(*factory, wishes.device, wishes.dtype).is_ok_and(|(found, _)| found.device != Device::Cpu)
+    };
+    let (first, rest): (Vec<_>, Vec<_>) = compiled.iter().copied().partition(accelerated);
+    for factory in first.into_iter().chain(rest) {
         let backend = factory.name();
         if BY_NAME_ONLY.contains(&backend) {
             let reason = format!("only taken when named: `--backend {backend}`");
@@ -295,6 +300,7 @@ mod tests {
         name: "candle",
         probe: Ok(&[(Device::Cuda(0), &[DType::F16, DType::F32]), (Device::Cpu, &[DType::F32, DType::BF16])]),
     };
+    static COMPILED: Fake = Fake { name: "compiled", probe: Ok(&[(Device::Cpu, &[DType::F32])]) };
     static MOCK: Fake = Fake { name: "mock", probe: Ok(&[(Device::Cpu, &[DType::F32])]) };
     const KNOWN: &[&str] = &["mlx", "candle", "torch", "mock"];
 
@@ -314,6 +320,8 @@ mod tests {
     fn auto_takes_the_first_that_runs_and_keeps_the_reasons() {
         insta::assert_snapshot!(choose("auto", "auto", "auto", &[&MLX, &CANDLE]), @r#"candle on cuda:0 in f16, passed over [Rejection { backend: "mlx", reason: "needs an Apple GPU" }]"#);
         insta::assert_snapshot!(choose("auto", "cpu", "auto", &[&CANDLE]), @"candle on cpu in f32, passed over []");
+        insta::assert_snapshot!(choose("auto", "auto", "auto", &[&COMPILED, &CANDLE]), @"candle on cuda:0 in f16, passed over []");
+        insta::assert_snapshot!(choose("auto", "cpu", "auto", &[&COMPILED, &CANDLE]), @"compiled on cpu in f32, passed over []");
         insta::assert_snapshot!(choose("auto", "auto", "bf16", &[&CANDLE]), @"candle on cpu in bf16, passed over []");
     }
 

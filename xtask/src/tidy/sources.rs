@@ -11,8 +11,23 @@ use super::{
 const MAX_LINES: usize = 800;
 
 /// The files that may hold `unsafe`. Each says why in its `#![expect(unsafe_code, reason = "...")]`.
-const UNSAFE: &[&str] =
-    &["crates/backend-candle-metal/src/device/cuda.rs", "crates/rerank-core/src/weights/map.rs"];
+const UNSAFE: &[&str] = &[
+    "crates/backend-candle-metal/src/device/cuda.rs",
+    "crates/rerank-core/src/weights/map.rs",
+    "crates/rerank-kernels/src/cpu.rs",
+    "crates/rerank-kernels/src/linear/bf16.rs",
+    "crates/rerank-kernels/src/linear/bf16/amx.rs",
+    "crates/rerank-kernels/src/linear/bf16/avx512.rs",
+    "crates/rerank-kernels/src/linear/bf16/portable.rs",
+    "crates/rerank-kernels/src/linear/int8.rs",
+    "crates/rerank-kernels/src/linear/int8/amx.rs",
+    "crates/rerank-kernels/src/linear/int8/avx2.rs",
+    "crates/rerank-kernels/src/linear/int8/avx512.rs",
+    "crates/rerank-kernels/src/linear/int8/avx_vnni.rs",
+    "crates/rerank-kernels/src/linear/int8/portable.rs",
+    "crates/rerank-kernels/src/linear/narrow.rs",
+    "crates/rerank-kernels/src/linear/tiles.rs",
+];
 
 /// (crate that fetches, folders and files that may name it).
 const FETCHERS: &[(&str, &[&str])] = &[

@@ -54,6 +54,11 @@ const STEPS: &[Step] = &[
     },
     Step { name: "docs", about: "documentation, warnings as errors", run: docs },
     Step { name: "test", about: "unit, conformance and server tests", run: test },
+    Step {
+        name: "portable",
+        about: "the compiled backend without vector instructions, bf16 too",
+        run: portable,
+    },
     Step { name: "doctest", about: "examples in the documentation", run: || plain("test --doc") },
     Step { name: "features", about: "the server with each feature alone", run: features },
     Step { name: "metal", about: "the code for Apple's GPUs still compiles", run: || xtask("check metal") },
@@ -138,6 +143,15 @@ fn test() -> Result<String> {
     if process::wants_colour() {
         command.arg("--color=always");
     }
+    let lines = process::run_and_pick(&mut command, |line| line.trim_start().starts_with("Summary ["))?;
+    Ok(lines.join("; "))
+}
+
+/// The forms that the other kernels are held against, through the whole model. bf16 has no other where there are no
+/// instructions for it.
+fn portable() -> Result<String> {
+    let mut command = cargo("nextest run --package backend-compiled");
+    command.env("RERANK_CPU_FEATURES", "portable");
     let lines = process::run_and_pick(&mut command, |line| line.trim_start().starts_with("Summary ["))?;
     Ok(lines.join("; "))
 }

@@ -225,7 +225,9 @@ impl Runner {
         };
         if threads == 1 {
             let scratch = &mut self.tiles.lend().attention;
-            blocks.into_iter().for_each(|block| run(scratch, block));
+            for block in blocks {
+                run(scratch, block);
+            }
         } else {
             blocks.into_par_iter().for_each(|block| run(&mut self.tiles.lend().attention, block));
         }
@@ -293,6 +295,7 @@ impl Runner {
 }
 
 /// Cuts the first `len` elements off.
+#[expect(clippy::mut_mut, reason = "the slice itself moves on")]
 fn take<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
     rest.split_off_mut(..len).expect("buffers are as long as their parts together")
 }

@@ -3,6 +3,7 @@
 //! `cargo bench -p rerank-kernels --bench kernels`, on a quiet machine. Kernels alternate, round by round; the median of
 //! the rounds and the spread between the quartiles are shown.
 #![expect(clippy::print_stdout, reason = "a benchmark reports on standard output")]
+#![expect(clippy::inline_always, reason = "an instruction set holds for one function")]
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -115,7 +116,7 @@ fn dense(cpu: Cpu) -> Vec<Subject> {
                 name: format!("{name}, {}", linear.kernel()),
                 operations: (2 * TOKENS * inputs * outputs) as f64,
                 call: Box::new(move || {
-                    linear.forward(Rows::contiguous(&input, inputs), &mut scratch, &mut output)
+                    linear.forward(Rows::contiguous(&input, inputs), &mut scratch, &mut output);
                 }),
             });
         }

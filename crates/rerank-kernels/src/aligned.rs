@@ -72,7 +72,7 @@ mod tests {
         for len in [0, 1, 15, 16, 17, 1000] {
             let mut buffer = Aligned::<f32>::zeros(len);
             assert_eq!(buffer.len(), len);
-            assert!(len == 0 || buffer.as_ptr() as usize % 64 == 0);
+            assert!(len == 0 || (buffer.as_ptr() as usize).is_multiple_of(64));
             buffer.resize(len + 5);
             assert_eq!((buffer.len(), buffer.bytes()), (len + 5, 4 * len + 20));
         }

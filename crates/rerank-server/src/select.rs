@@ -197,28 +197,40 @@ fn named(
 }
 
 fn automatic(wishes: &Wishes, compiled: &[&'static dyn BackendFactory]) -> Result<Selection, SelectError> {
-    let mut rejected = Vec::new();
-    // A graphics processor beats any kernel for the CPU, so those who have one go first, each kind in registry order.
-    let accelerated = |factory: &&'static dyn BackendFactory| {
-        fit(*factory, wishes.device, wishes.dtype).is_ok_and(|(found, _)| found.device != Device::Cpu)
-    };
-    let (first, rest): (Vec<_>, Vec<_>) = compiled.iter().copied().partition(accelerated);
-    for factory in first.into_iter().chain(rest) {
-        let backend = factory.name();
-        if BY_NAME_ONLY.contains(&backend) {
-            let reason = format!("only taken when named: `--backend {backend}`");
-            rejected.push(Rejection { backend, reason });
-            continue;
-        }
-        match fit(factory, wishes.device, wishes.dtype) {
-            Ok((found, dtype)) => {
-                let device = found.device;
-                return Ok(Selection { factory, device, device_name: found.name, dtype, rejected });
+    let fits: Vec<_> = compiled
+        .iter()
+        .map(|&factory| {
+            let backend = factory.name();
+            if BY_NAME_ONLY.contains(&backend) {
+                return Err(format!("only taken when named: `--backend {backend}`"));
             }
-            Err(reason) => rejected.push(Rejection { backend, reason }),
-        }
+            fit(factory, wishes.device, wishes.dtype)
+        })
+        .collect();
+    // A GPU beats any kernel for the CPU; among equals the registry's order decides.
+    let on_gpu = |fit: &Result<(DeviceInfo, DType), String>| {
+        fit.as_ref().is_ok_and(|(found, _)| found.device != Device::Cpu)
+    };
+    let chosen = fits.iter().position(on_gpu).or_else(|| fits.iter().position(Result::is_ok));
+    let passed_over = fits[..chosen.unwrap_or(fits.len())].iter().zip(compiled);
+    let rejected = passed_over.map(|(fit, factory)| {
+        let reason = match fit {
+            Ok((found, _)) => format!("it runs on `{}`, and there is a GPU", found.device),
+            Err(reason) => reason.clone(),
+        };
+        Rejection { backend: factory.name(), reason }
+    });
+    let rejected: Vec<Rejection> = rejected.collect();
+    match chosen.and_then(|index| Some((compiled[index], fits[index].as_ref().ok()?))) {
+        Some((factory, (found, dtype))) => Ok(Selection {
+            factory,
+            device: found.device,
+            device_name: found.name.clone(),
+            dtype: *dtype,
+            rejected,
+        }),
+        None => Err(SelectError::NoneUsable(rejected)),
     }
-    Err(SelectError::NoneUsable(rejected))
 }
 
 /// The backend's best device and dtype within the wishes, or why there is none.
@@ -320,7 +332,7 @@ mod tests {
     fn auto_takes_the_first_that_runs_and_keeps_the_reasons() {
         insta::assert_snapshot!(choose("auto", "auto", "auto", &[&MLX, &CANDLE]), @r#"candle on cuda:0 in f16, passed over [Rejection { backend: "mlx", reason: "needs an Apple GPU" }]"#);
         insta::assert_snapshot!(choose("auto", "cpu", "auto", &[&CANDLE]), @"candle on cpu in f32, passed over []");
-        insta::assert_snapshot!(choose("auto", "auto", "auto", &[&COMPILED, &CANDLE]), @"candle on cuda:0 in f16, passed over []");
+        insta::assert_snapshot!(choose("auto", "auto", "auto", &[&COMPILED, &CANDLE]), @r#"candle on cuda:0 in f16, passed over [Rejection { backend: "compiled", reason: "it runs on `cpu`, and there is a GPU" }]"#);
         insta::assert_snapshot!(choose("auto", "cpu", "auto", &[&COMPILED, &CANDLE]), @"compiled on cpu in f32, passed over []");
         insta::assert_snapshot!(choose("auto", "auto", "bf16", &[&CANDLE]), @"candle on cpu in bf16, passed over []");
     }

@@ -111,18 +111,20 @@ impl Panels {
         // Tiles are read whole.
         rows.resize(output.rows.next_multiple_of(LANES) * width);
         let count = output.rows;
-        dispatch(
-            self.cpu,
-            Round { input, count, padded: self.inputs, terms: self.terms, output: &mut **rows },
-        );
-        let operands = Operands { rows: &**rows, inputs: width, panels: &*self.stored, panel: width / DEPTH };
+        dispatch(self.cpu, Round { input, count, padded: self.inputs, terms: self.terms, output: rows });
+        let operands = Operands { rows, inputs: width, panels: &self.stored, panel: width / DEPTH };
         let finish = Biased { bias };
         match self.kernel {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY (both): the kernel was chosen because a `Cpu` has the instruction set.
-            Kernel::Amx => unsafe { amx::multiply::<A>(&operands, &finish, &mut output) },
+            Kernel::Amx => {
+                // SAFETY: the kernel was chosen because a `Cpu` has the instruction set.
+                unsafe { amx::multiply::<A>(&operands, &finish, &mut output) }
+            }
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx512Bf16 => unsafe { avx512::multiply::<A>(&operands, &finish, &mut output) },
+            Kernel::Avx512Bf16 => {
+                // SAFETY: the kernel was chosen because a `Cpu` has the instruction set.
+                unsafe { avx512::multiply::<A>(&operands, &finish, &mut output) }
+            }
             _ => dispatch(self.cpu, portable::Product::<A, _>::new(&operands, &finish, &mut output)),
         }
     }

@@ -132,22 +132,30 @@ impl Panels {
         rows.resize(count, RowScale::default());
         // Tiles are read whole.
         bytes.resize(count.next_multiple_of(LANES) * self.inputs);
-        dispatch(
-            self.cpu,
-            quantise::Activations { input, padded: self.inputs, scales: rows, output: &mut **bytes },
-        );
+        dispatch(self.cpu, quantise::Activations { input, padded: self.inputs, scales: rows, output: bytes });
         let finish = Scaled { panels: self, rows, bias };
         let operands = self.operands(&bytes[..]);
         match self.kernel {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY (all): the kernel was chosen because a `Cpu` has the instruction set.
-            Kernel::Amx => unsafe { amx::multiply::<A>(&operands, &finish, &mut output) },
+            Kernel::Amx => {
+                // SAFETY: the kernel was chosen because a `Cpu` has the instruction set.
+                unsafe { amx::multiply::<A>(&operands, &finish, &mut output) }
+            }
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx512Vnni => unsafe { avx512::multiply::<A>(&operands, &finish, &mut output) },
+            Kernel::Avx512Vnni => {
+                // SAFETY: the kernel was chosen because a `Cpu` has the instruction set.
+                unsafe { avx512::multiply::<A>(&operands, &finish, &mut output) }
+            }
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2 => unsafe { avx2::multiply::<A>(&operands, &finish, &mut output) },
+            Kernel::Avx2 => {
+                // SAFETY: the kernel was chosen because a `Cpu` has the instruction set.
+                unsafe { avx2::multiply::<A>(&operands, &finish, &mut output) }
+            }
             #[cfg(target_arch = "x86_64")]
-            Kernel::AvxVnni => unsafe { avx_vnni::multiply::<A>(&operands, &finish, &mut output) },
+            Kernel::AvxVnni => {
+                // SAFETY: the kernel was chosen because a `Cpu` has the instruction set.
+                unsafe { avx_vnni::multiply::<A>(&operands, &finish, &mut output) }
+            }
             _ => dispatch(self.cpu, portable::Product::<A, _>::new(&operands, &finish, &mut output)),
         }
     }

@@ -61,13 +61,9 @@ impl Runner {
     pub(crate) fn score(&self, batch: &TokenBatch) -> Vec<f32> {
         let (rows, hidden, threads) = (batch.rows(), self.plan.sizes.hidden, self.pool.current_num_threads());
         let spans = spans(batch, self.plan.grain, threads);
-        let inside = if threads == 1 || spans.len() >= SPANS_PER_THREAD * threads {
-            1
-        } else {
-            // Halves, for whoever is done first to take from those who are not; more where there are threads without a
-            // span. Finer tiles would read the weights more often: with 16 threads, 32x128 lost a quarter to them.
-            threads.div_ceil(spans.len()).max(2)
-        };
+        // Coarser tiles would read the weights less often, and were slower: 16 threads on 32x128 in int8 lost a quarter
+        // when a span had two tiles only, to waiting for each other.
+        let inside = if spans.len() < SPANS_PER_THREAD * threads { threads } else { 1 };
         let (mut residual, mut context) = (vec![0.0; rows * hidden], vec![0.0; rows * hidden]);
         let mut logits = vec![0.0; rows];
         self.pool.install(|| {

@@ -52,6 +52,11 @@ const STEPS: &[Step] = &[
         about: "lints of every target, as errors",
         run: || plain("clippy --all-targets -- -D warnings"),
     },
+    Step {
+        name: "fuzz",
+        about: "fuzz targets still compile; docs/testing.md says how to run one",
+        run: || plain("clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings"),
+    },
     Step { name: "docs", about: "documentation, warnings as errors", run: docs },
     Step { name: "test", about: "unit, conformance and server tests", run: test },
     Step {

@@ -25,20 +25,22 @@ fn described(plan: &Plan, step: &Step, shape: BatchShape, rows: usize) -> PlanSt
     let length = shape.tokens.div_ceil(shape.rows);
     // Scores and their use: two multiply-adds a query, key and column.
     let attention = |queries: usize| 4 * queries * length * hidden;
-    let product = |linear: &Linear, rows: usize| 2 * rows * linear.inputs() * linear.outputs();
+    let product_flops = |linear: &Linear, rows: usize| 2 * rows * linear.inputs() * linear.outputs();
     let vectors = format!("f32 {}", instruction_set(plan.cpu));
     let (kernel, width, flops) = match &step.op {
         Op::Embed(_) => (vectors, (3, hidden), 3 * rows * hidden),
         Op::Attend => (vectors, (3 * hidden, hidden), attention(rows)),
         Op::AttendFirst(query) => {
-            let flops = product(query, shape.rows) + attention(shape.rows);
-            (format!("{}, {vectors}", query.kernel()), (2 * hidden, hidden), flops)
+            let flops = product_flops(query, shape.rows) + attention(shape.rows);
+            let product = query.kernel().to_string();
+            let kernel = if product == vectors { vectors } else { format!("{product}, {vectors}") };
+            (kernel, (2 * hidden, hidden), flops)
         }
         Op::Classify(dense, out) => {
-            (dense.kernel().to_string(), (hidden, 1), product(dense, rows) + product(out, rows))
+            (dense.kernel().to_string(), (hidden, 1), product_flops(dense, rows) + product_flops(out, rows))
         }
         Op::Project(linear) | Op::Output(linear, _) | Op::Up(linear) | Op::Down(linear, _) => {
-            (linear.kernel().to_string(), (linear.inputs(), linear.outputs()), product(linear, rows))
+            (linear.kernel().to_string(), (linear.inputs(), linear.outputs()), product_flops(linear, rows))
         }
     };
     let outputs = if matches!(step.op, Op::AttendFirst(_)) { shape.rows } else { rows };

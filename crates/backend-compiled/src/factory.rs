@@ -8,17 +8,28 @@ use rerank_core::{
     Backend, BackendError, BackendFactory, BackendInfo, BatchShape, DType, Device, DeviceInfo, ExecutionPlan,
     Layout, LoadSpec, ShapePolicy, TokenBatch, Unavailable,
 };
-use rerank_kernels::{Cpu, Feature, processor};
+use rerank_kernels::{Cpu, Feature, FeaturesError, processor};
 
 use crate::compile::compile;
 use crate::run::Runner;
 
-/// The compiled backend.
-pub static FACTORY: CompiledFactory = CompiledFactory(());
+/// The compiled backend, for everything that this processor has.
+pub static FACTORY: CompiledFactory = CompiledFactory(None);
 
 /// Compiles cross-encoders for this processor.
 #[derive(Debug)]
-pub struct CompiledFactory(());
+pub struct CompiledFactory(Option<Cpu>);
+
+impl CompiledFactory {
+    /// For these features alone, whatever the environment says: to hold one kernel against another in one process.
+    pub const fn on(cpu: Cpu) -> Self {
+        Self(Some(cpu))
+    }
+
+    fn cpu(&self) -> Result<Cpu, FeaturesError> {
+        self.0.map_or_else(Cpu::from_env, Ok)
+    }
+}
 
 impl BackendFactory for CompiledFactory {
     fn name(&self) -> &'static str {
@@ -26,7 +37,7 @@ impl BackendFactory for CompiledFactory {
     }
 
     fn probe(&self) -> Result<Vec<DeviceInfo>, Unavailable> {
-        let cpu = Cpu::from_env().map_err(|error| Unavailable::new(error.to_string()))?;
+        let cpu = self.cpu().map_err(|error| Unavailable::new(error.to_string()))?;
         Ok(vec![DeviceInfo { device: Device::Cpu, name: processor(), dtypes: dtypes(cpu) }])
     }
 
@@ -37,7 +48,7 @@ impl BackendFactory for CompiledFactory {
                 spec.device
             )));
         }
-        let cpu = Cpu::from_env().map_err(|error| BackendError::unsupported(error.to_string()))?;
+        let cpu = self.cpu().map_err(|error| BackendError::unsupported(error.to_string()))?;
         if !dtypes(cpu).contains(&spec.dtype) {
             return Err(refused(spec.dtype, cpu));
         }

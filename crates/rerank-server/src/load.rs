@@ -45,8 +45,10 @@ pub fn start(args: &ModelArgs, options: EngineOptions) -> Result<Loading> {
 }
 
 /// One worker leaves the choice to its backend; several on the CPU share the cores, since each would take all of them.
+/// Physical ones: two threads on one core wait for the same vector units.
 fn shared_threads(device: Device, workers: usize) -> Option<NonZeroUsize> {
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let cores =
+        std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(num_cpus::get_physical());
     (device == Device::Cpu && workers > 1)
         .then(|| NonZeroUsize::new(cores / workers).unwrap_or(NonZeroUsize::MIN))
 }

@@ -18,13 +18,11 @@ const UNSAFE: &[&str] = &[
     "crates/rerank-kernels/src/linear/bf16.rs",
     "crates/rerank-kernels/src/linear/bf16/amx.rs",
     "crates/rerank-kernels/src/linear/bf16/avx512.rs",
-    "crates/rerank-kernels/src/linear/bf16/portable.rs",
     "crates/rerank-kernels/src/linear/int8.rs",
     "crates/rerank-kernels/src/linear/int8/amx.rs",
     "crates/rerank-kernels/src/linear/int8/avx2.rs",
     "crates/rerank-kernels/src/linear/int8/avx512.rs",
     "crates/rerank-kernels/src/linear/int8/avx_vnni.rs",
-    "crates/rerank-kernels/src/linear/int8/portable.rs",
     "crates/rerank-kernels/src/linear/narrow.rs",
     "crates/rerank-kernels/src/linear/tiles.rs",
 ];

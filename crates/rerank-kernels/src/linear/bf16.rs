@@ -1,7 +1,8 @@
 //! bf16: products of rounded operands, summed in f32.
 //!
 //! With three terms, `x * w` is `xh * wh + xl * wh + xh * wl`, where `xh` is `x` rounded and `xl` what that left out: the
-//! panels and rows are three times as deep, `[wh, wh, wl]` against `[xh, xl, xh]`, and the kernel is the same. Source:
+//! panels and rows are three times as deep, `[wh, wh, wl]` against `[xh, xl, xh]`, and the kernel is the same. Two terms
+//! are the first two of them. Source:
 //! Henry, Tang, Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations",
 //! 2019.
 #![expect(unsafe_code, reason = "kernels are called that need what a `Cpu` was found to have")]
@@ -10,7 +11,7 @@ use half::bf16;
 use pulp::{Simd, WithSimd};
 
 use super::Output;
-use super::narrow::{Finish, Operands};
+use super::narrow::{Finish, Operands, Portable};
 use crate::activation::Activate;
 use crate::aligned::Aligned;
 use crate::rows::Rows;
@@ -36,7 +37,7 @@ pub(super) struct Panels {
     stored: Aligned<Stored>,
     /// Inputs of one term, padded.
     inputs: usize,
-    /// 1 or 3.
+    /// 1 to 3.
     terms: usize,
     kernel: Kernel,
     cpu: Cpu,
@@ -58,7 +59,7 @@ pub(super) struct Scratch {
 }
 
 impl Panels {
-    /// Rounds `weight`, `[outputs, inputs]`, to one term or three.
+    /// Rounds `weight`, `[outputs, inputs]`, for products of this many terms.
     pub(super) fn new(weight: &[f32], inputs: usize, terms: usize, cpu: Cpu) -> Self {
         let groups = (weight.len() / inputs).div_ceil(LANES);
         let padded = inputs.next_multiple_of(STEP);
@@ -90,7 +91,11 @@ impl Panels {
     }
 
     pub(super) fn kernel(&self) -> String {
-        let terms = if self.terms == 1 { "bf16" } else { "bf16x3" };
+        let terms = match self.terms {
+            1 => "bf16",
+            2 => "bf16x2",
+            _ => "bf16x3",
+        };
         let kernel = match self.kernel {
             Kernel::Portable => "portable",
             Kernel::Avx512Bf16 => "avx512-bf16",
@@ -125,7 +130,10 @@ impl Panels {
                 // SAFETY: the kernel was chosen because a `Cpu` has the instruction set.
                 unsafe { avx512::multiply::<A>(&operands, &finish, &mut output) }
             }
-            _ => dispatch(self.cpu, portable::Product::<A, _>::new(&operands, &finish, &mut output)),
+            _ => {
+                let product = Portable::<portable::Portable, A, _>::new(&operands, &finish, &mut output);
+                dispatch(self.cpu, product);
+            }
         }
     }
 }
@@ -141,7 +149,7 @@ impl Finish<f32> for Biased<'_> {
     }
 }
 
-/// Rounds rows of activations to one term or three; columns beyond a row's width are zero.
+/// Rounds rows of activations to as many terms; columns beyond a row's width are zero.
 struct Round<'a> {
     input: Rows<'a>,
     count: usize,
@@ -169,11 +177,12 @@ impl WithSimd for Round<'_> {
             }
             let (high, rest) = output.split_at_mut(self.padded);
             let (low, again) = rest.split_at_mut(self.padded);
-            for (((high, low), again), &x) in high.iter_mut().zip(low).zip(again).zip(row) {
-                let bits = rounded(x);
-                *high = bits;
-                *again = bits;
-                *low = rounded(x - f32::from_bits(u32::from(bits) << 16));
+            for ((high, low), &x) in high.iter_mut().zip(low).zip(row) {
+                *high = rounded(x);
+                *low = rounded(x - f32::from_bits(u32::from(*high) << 16));
+            }
+            if self.terms == 3 {
+                again.copy_from_slice(high);
             }
         }
     }

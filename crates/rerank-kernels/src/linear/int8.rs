@@ -5,7 +5,7 @@
 #![expect(unsafe_code, reason = "kernels are called that need what a `Cpu` was found to have")]
 
 use super::Output;
-use super::narrow::{Finish, Operands};
+use super::narrow::{Finish, Operands, Portable};
 use crate::activation::Activate;
 use crate::aligned::Aligned;
 use crate::rows::Rows;
@@ -156,7 +156,10 @@ impl Panels {
                 // SAFETY: the kernel was chosen because a `Cpu` has the instruction set.
                 unsafe { avx_vnni::multiply::<A>(&operands, &finish, &mut output) }
             }
-            _ => dispatch(self.cpu, portable::Product::<A, _>::new(&operands, &finish, &mut output)),
+            _ => {
+                let product = Portable::<portable::Portable, A, _>::new(&operands, &finish, &mut output);
+                dispatch(self.cpu, product);
+            }
         }
     }
 

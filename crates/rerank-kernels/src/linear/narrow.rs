@@ -4,7 +4,9 @@
     reason = "a block kernel may only run where its instruction set is, which its caller knows"
 )]
 
-use pulp::Simd;
+use std::marker::PhantomData;
+
+use pulp::{Scalar, Simd, WithSimd};
 
 use super::Output;
 use crate::activation::Activate;
@@ -76,5 +78,69 @@ pub(super) unsafe fn multiply<B: Block, A: Activate, const R: usize>(
             }
             done = from + R;
         }
+    }
+}
+
+/// An innermost loop in ordinary Rust: what the other kernels are held against, and what runs where there is no other.
+pub(super) trait Oracle {
+    /// As in [`Block`].
+    type Input: Copy;
+    /// As in [`Block`].
+    type Stored;
+    /// As in [`Block`].
+    type Sum: Copy + Default;
+
+    /// As [`Block::multiply`], anywhere.
+    fn multiply<const R: usize>(
+        rows: [&[Self::Input]; R],
+        panel: &[Self::Stored],
+        sums: &mut [[Self::Sum; LANES]; R],
+    );
+}
+
+/// The whole product by an [`Oracle`], to be compiled for whatever vectors there are.
+pub(super) struct Portable<'a, 'b, O: Oracle, A, F> {
+    operands: &'a Operands<'a, O::Input, O::Stored>,
+    finish: &'a F,
+    output: &'a mut Output<'b>,
+    activation: PhantomData<A>,
+}
+
+impl<'a, 'b, O: Oracle, A, F> Portable<'a, 'b, O, A, F> {
+    pub(super) fn new(
+        operands: &'a Operands<'a, O::Input, O::Stored>,
+        finish: &'a F,
+        output: &'a mut Output<'b>,
+    ) -> Self {
+        Self { operands, finish, output, activation: PhantomData }
+    }
+}
+
+impl<O: Oracle, A: Activate, F: Finish<O::Sum>> WithSimd for Portable<'_, '_, O, A, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        // SAFETY: a `Safe` block needs no instruction set.
+        unsafe { multiply::<Safe<O>, A, 2>(self.operands, self.finish, self.output) };
+    }
+}
+
+/// An oracle among blocks.
+struct Safe<O>(PhantomData<O>);
+
+impl<O: Oracle> Block for Safe<O> {
+    type Simd = Scalar;
+    type Input = O::Input;
+    type Stored = O::Stored;
+    type Sum = O::Sum;
+
+    #[inline(always)]
+    unsafe fn multiply<const R: usize>(
+        rows: [&[O::Input]; R],
+        panel: &[O::Stored],
+        sums: &mut [[O::Sum; LANES]; R],
+    ) {
+        O::multiply(rows, panel, sums);
     }
 }

@@ -60,14 +60,14 @@ impl Block for Avx2 {
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn load(bytes: &[i8; 32]) -> __m256i {
+pub(super) fn load(bytes: &[i8; 32]) -> __m256i {
     // SAFETY: the reference covers 32 bytes.
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn store(sums: &mut [i32; 8], value: __m256i) {
+pub(super) fn store(sums: &mut [i32; 8], value: __m256i) {
     // SAFETY: the reference covers 32 bytes.
     unsafe { _mm256_storeu_si256(sums.as_mut_ptr().cast(), value) }
 }

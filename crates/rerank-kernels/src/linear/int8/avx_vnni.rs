@@ -1,13 +1,11 @@
 //! Dot products of bytes in 256-bit vectors: client processors without AVX-512.
 #![expect(unsafe_code, reason = "AVX-VNNI intrinsics")]
 
-use std::arch::x86_64::{
-    __m256i, _mm256_dpbusd_avx_epi32, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_setzero_si256,
-    _mm256_storeu_si256,
-};
+use std::arch::x86_64::{_mm256_dpbusd_avx_epi32, _mm256_set1_epi32, _mm256_setzero_si256};
 
 use pulp::x86::V3;
 
+use super::avx2::{load, store};
 use super::{DEPTH, Stored};
 use crate::activation::Activate;
 use crate::linear::Output;
@@ -50,20 +48,6 @@ impl Block for AvxVnni {
             store(&mut halves[1], sums[r][1]);
         }
     }
-}
-
-#[target_feature(enable = "avx2")]
-#[inline]
-fn load(bytes: &[i8; 32]) -> __m256i {
-    // SAFETY: the reference covers 32 bytes.
-    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
-}
-
-#[target_feature(enable = "avx2")]
-#[inline]
-fn store(sums: &mut [i32; 8], value: __m256i) {
-    // SAFETY: the reference covers 32 bytes.
-    unsafe { _mm256_storeu_si256(sums.as_mut_ptr().cast(), value) }
 }
 
 /// The whole product.

@@ -1,29 +1,18 @@
-//! The product in ordinary Rust: the oracle that every other kernel is held against, and what runs where there is none.
-#![expect(
-    unsafe_code,
-    reason = "the shared walk over panels is unsafe for kernels with an instruction set of their own"
-)]
-
-use std::marker::PhantomData;
-
-use pulp::{Scalar, Simd, WithSimd};
+//! The product in ordinary Rust: the oracle that the other kernels are held against.
 
 use super::{DEPTH, Stored};
-use crate::activation::Activate;
-use crate::linear::Output;
-use crate::linear::narrow::{self, Block, Finish, Operands};
+use crate::linear::narrow::Oracle;
 use crate::simd::LANES;
 
-struct Portable;
+pub(super) struct Portable;
 
-impl Block for Portable {
-    type Simd = Scalar;
+impl Oracle for Portable {
     type Input = u8;
     type Stored = Stored;
     type Sum = i32;
 
     #[inline(always)]
-    unsafe fn multiply<const R: usize>(rows: [&[u8]; R], panel: &[Stored], outputs: &mut [[i32; LANES]; R]) {
+    fn multiply<const R: usize>(rows: [&[u8]; R], panel: &[Stored], outputs: &mut [[i32; LANES]; R]) {
         let mut sums = [[0; LANES]; R];
         for (depth, weights) in panel.iter().enumerate() {
             for r in 0..R {
@@ -36,33 +25,5 @@ impl Block for Portable {
             }
         }
         *outputs = sums;
-    }
-}
-
-/// The whole product, to be compiled for whatever vectors there are.
-pub(super) struct Product<'a, 'b, A, F> {
-    operands: &'a Operands<'a, u8, Stored>,
-    finish: &'a F,
-    output: &'a mut Output<'b>,
-    activation: PhantomData<A>,
-}
-
-impl<'a, 'b, A, F> Product<'a, 'b, A, F> {
-    pub(super) fn new(
-        operands: &'a Operands<'a, u8, Stored>,
-        finish: &'a F,
-        output: &'a mut Output<'b>,
-    ) -> Self {
-        Self { operands, finish, output, activation: PhantomData }
-    }
-}
-
-impl<A: Activate, F: Finish<i32>> WithSimd for Product<'_, '_, A, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        // SAFETY: `Portable` needs no instruction set.
-        unsafe { narrow::multiply::<Portable, A, 2>(self.operands, self.finish, self.output) };
     }
 }

@@ -4,7 +4,8 @@
     pip install torch==2.13.0 transformers==5.23.0 safetensors==0.8.0 numpy==2.4.6
     python crates/rerank-conformance/scripts/torch_forward.py --threads 2 --shapes 32x128,mix32
 
-Eager mode, that is uncompiled, as most programs run it: rows padded to the longest, attention mask, inference mode.
+Eager mode, that is uncompiled, as most programs run it: rows padded to the longest, attention mask, inference mode. With
+`--sorted-by N` rows are sorted by length and go in batches of N, which pads least: PyTorch at its best.
 Rows are those of `src/forward/rows.rs`, so logits can be compared with a backend's. The protocol is written down in
 `src/forward.rs`.
 """
@@ -56,6 +57,7 @@ def row(shape: str, index: int, length: int, config) -> tuple[list[int], list[in
 class Subject:
     def __init__(self, args):
         self.device = torch.device(args.device)
+        self.sorted_by = args.sorted_by
         self.load(args)
         config = self.model.config
         self.max_length = config.max_position_embeddings
@@ -98,21 +100,16 @@ class Subject:
 
     @torch.inference_mode()
     def measure(self, shape: str, seconds: float) -> dict:
-        config = self.model.config
         lens = lengths(shape, self.max_length)
-        rows = [row(shape, index, length, config) for index, length in enumerate(lens)]
-        longest = max(lens)
-        pad = lambda values, fill: torch.tensor(
-            [value + [fill] * (longest - len(value)) for value in values], device=self.device
-        )
-        batch = {
-            "input_ids": pad([ids for ids, _ in rows], config.pad_token_id),
-            "token_type_ids": pad([types for _, types in rows], 0),
-            "attention_mask": pad([[1] * length for length in lens], 0),
-        }
+        rows = [row(shape, index, length, self.model.config) for index, length in enumerate(lens)]
+        size = self.sorted_by or len(rows)
+        order = sorted(range(len(rows)), key=lens.__getitem__) if self.sorted_by else list(range(len(rows)))
+        parts = [order[start : start + size] for start in range(0, len(order), size)]
+        batches = [self.batch([rows[index] for index in part]) for part in parts]
         # `.cpu()` waits for the device, so a timed iteration holds all of its work.
-        score = lambda: self.model(**batch).logits[:, 0].float().cpu()
-        logits = score().tolist()
+        score = lambda: torch.cat([self.model(**batch).logits[:, 0].float() for batch in batches]).cpu()
+        scores = score().tolist()
+        logits = [scores[order.index(index)] for index in range(len(rows))]
         times = []
         start = time.perf_counter()
         while not times or (time.perf_counter() - start < seconds and len(times) < MOST_ITERATIONS):
@@ -122,13 +119,24 @@ class Subject:
         return {
             "shape": shape,
             "rows": len(rows),
-            "max_len": longest,
+            "max_len": max(lens),
             "iterations": len(times),
             "pairs": len(rows) * len(times),
             "tokens": sum(lens) * len(times),
-            "computed_tokens": len(rows) * longest * len(times),
+            "computed_tokens": sum(batch["input_ids"].numel() for batch in batches) * len(times),
             "seconds": times,
             "logits": logits,
+        }
+
+    def batch(self, rows: list) -> dict:
+        longest = max(len(ids) for ids, _ in rows)
+        pad = lambda values, fill: torch.tensor(
+            [value + [fill] * (longest - len(value)) for value in values], device=self.device
+        )
+        return {
+            "input_ids": pad([ids for ids, _ in rows], self.model.config.pad_token_id),
+            "token_type_ids": pad([types for _, types in rows], 0),
+            "attention_mask": pad([[1] * len(ids) for ids, _ in rows], 0),
         }
 
 
@@ -152,6 +160,7 @@ def main() -> int:
     parser.add_argument("--dtype", choices=DTYPES, default="f32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--sorted-by", type=int, metavar="N", help="sort rows by length, N a batch")
     parser.add_argument("--model", type=Path, help="folder; the synthetic preset minilm-l6 if left out")
     parser.add_argument("--attention", choices=["eager", "sdpa"], help="transformers' own choice if left out")
     args = parser.parse_args()

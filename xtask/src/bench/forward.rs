@@ -29,6 +29,7 @@ use crate::{
 
 const SHAPES: [&str; 4] = ["32x128", "8x128", "1x128", "mix32"];
 const TORCH: &str = "torch-eager";
+const TORCH_SORTED: &str = "torch-eager, sorted by 8";
 const TORCH_SCRIPT: &str = "crates/rerank-conformance/scripts/torch_forward.py";
 /// What the reference logits were made with, and what `--torch-python setup` installs.
 const TORCH_REQUIREMENTS: [&str; 4] =
@@ -135,10 +136,13 @@ fn start(args: &BenchArgs) -> Result<Vec<Subject>> {
         subjects.push(ForwardChild::start(name, &mut command)?);
     }
     if let Some(python) = &args.torch_python {
-        let python = if python == "setup" { torch_environment()? } else { python.into() };
-        let mut command = Command::new(python);
-        command.arg(TORCH_SCRIPT).args(flags(&torch_dtype(args.dtype.as_deref()))).current_dir(root());
-        subjects.push(ForwardChild::start(TORCH.to_owned(), &mut command)?);
+        let python: PathBuf = if python == "setup" { torch_environment()? } else { python.into() };
+        // As most programs run it, and with its rows sorted by length, which pads least.
+        for (label, further) in [(TORCH, &[][..]), (TORCH_SORTED, &["--sorted-by", "8"])] {
+            let mut command = Command::new(&python);
+            command.arg(TORCH_SCRIPT).args(flags(&torch_dtype(args.dtype.as_deref()))).args(further);
+            subjects.push(ForwardChild::start(label.to_owned(), command.current_dir(root()))?);
+        }
     }
     ensure!(!subjects.is_empty(), "no backend to measure");
     Ok(subjects

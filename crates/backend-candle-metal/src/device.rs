@@ -46,7 +46,7 @@ pub(crate) fn find(device: Device) -> Result<DeviceInfo, BackendError> {
 pub(crate) fn open(device: Device) -> candle_core::Result<candle_core::Device> {
     match device {
         Device::Cpu => Ok(candle_core::Device::Cpu),
-        Device::Cuda(index) => candle_core::Device::new_cuda(index as usize),
+        Device::Cuda(index) => cuda::open(index as usize),
         Device::Metal => candle_core::Device::new_metal(0),
     }
 }

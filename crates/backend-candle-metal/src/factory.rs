@@ -10,6 +10,8 @@ use rerank_core::{
 };
 use rerank_kernels::{Cpu, instruction_set};
 
+#[cfg(feature = "cuda")]
+use crate::model::fused::FusedModel;
 use crate::model::packed::PackedModel;
 use crate::model::padded::PaddedModel;
 use crate::{device, error, kernels};
@@ -47,7 +49,7 @@ impl BackendFactory for CandleFactory {
             (Device::Cpu, DType::F32) => {
                 Form::Packed(Box::new(PackedModel::load(&spec.model, max_length, threads, cpu()?)?))
             }
-            _ => Form::padded(spec, threads)?,
+            _ => Form::on_candle(spec, threads)?,
         };
         let info = BackendInfo {
             backend: self.name().to_owned(),
@@ -85,6 +87,8 @@ fn threads(spec: &LoadSpec) -> Result<usize, BackendError> {
 /// A loaded model, in the form that suits its device and dtype.
 enum Form {
     Packed(Box<PackedModel>),
+    #[cfg(feature = "cuda")]
+    Fused(Box<FusedModel>),
     /// On the CPU, candle's operations run in `pool`, so that they use no more threads than they were given.
     Padded {
         model: Box<PaddedModel>,
@@ -93,7 +97,8 @@ enum Form {
 }
 
 impl Form {
-    fn padded(spec: &LoadSpec, threads: usize) -> Result<Self, BackendError> {
+    /// The form on a GPU, or on the CPU in other dtypes than f32.
+    fn on_candle(spec: &LoadSpec, threads: usize) -> Result<Self, BackendError> {
         let dtype = match spec.dtype {
             DType::F32 => candle_core::DType::F32,
             DType::F16 => candle_core::DType::F16,
@@ -109,12 +114,18 @@ impl Form {
             Device::Cuda(_) | Device::Metal => None,
         };
         let device = device::open(spec.device).map_err(error::loading)?;
+        #[cfg(feature = "cuda")]
+        if device.is_cuda() && crate::cuda::fits(&spec.model.config) {
+            return Ok(Self::Fused(Box::new(FusedModel::load(&spec.model, &device, dtype)?)));
+        }
         Ok(Self::Padded { model: Box::new(PaddedModel::load(&spec.model, &device, dtype)?), pool })
     }
 
     fn layout(&self) -> Layout {
         match self {
             Self::Packed(_) => Layout::Packed,
+            #[cfg(feature = "cuda")]
+            Self::Fused(_) => Layout::Packed,
             Self::Padded { .. } => Layout::Padded,
         }
     }
@@ -122,6 +133,8 @@ impl Form {
     fn details(&self) -> BTreeMap<String, String> {
         let kernels = match self {
             Self::Packed(model) => format!("own, {}", instruction_set(model.cpu())),
+            #[cfg(feature = "cuda")]
+            Self::Fused(model) => model.kernels().to_owned(),
             Self::Padded { .. } => "candle".to_owned(),
         };
         let mut details = BTreeMap::from([("kernels".to_owned(), kernels)]);
@@ -134,6 +147,8 @@ impl Form {
     fn forward(&self, batch: &TokenBatch) -> candle_core::Result<Vec<f32>> {
         match self {
             Self::Packed(model) => model.forward(batch),
+            #[cfg(feature = "cuda")]
+            Self::Fused(model) => model.forward(batch),
             Self::Padded { model, pool: Some(pool) } => pool.install(|| model.forward(batch)),
             Self::Padded { model, pool: None } => model.forward(batch),
         }

@@ -12,6 +12,8 @@ const MAX_LINES: usize = 800;
 
 /// The files that may hold `unsafe`. Each says why in its `#![expect(unsafe_code, reason = "...")]`.
 const UNSAFE: &[&str] = &[
+    "crates/backend-candle-metal/src/cuda/launch.rs",
+    "crates/backend-candle-metal/src/cuda/ops.rs",
     "crates/backend-candle-metal/src/device/cuda.rs",
     "crates/rerank-core/src/weights/map.rs",
     "crates/rerank-kernels/src/cpu.rs",

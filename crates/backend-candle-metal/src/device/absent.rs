@@ -8,6 +8,10 @@ pub(super) mod cuda {
         Err("not in this build: rebuild with the cargo feature `cuda`, which needs the CUDA toolkit"
             .to_owned())
     }
+
+    pub(crate) fn open(index: usize) -> candle_core::Result<candle_core::Device> {
+        candle_core::Device::new_cuda(index)
+    }
 }
 
 #[cfg(not(feature = "metal"))]

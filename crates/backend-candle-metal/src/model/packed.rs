@@ -13,6 +13,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use rerank_core::{BackendError, Dense, Model, TokenBatch};
 use rerank_kernels::{Activation, Cpu, Embedding, LayerNorm, TILE_STEP, Table};
 
+use super::spans;
 use crate::error;
 use crate::kernels::{AddNorm, FirstTokens, Gather, Linear, QueryRows, SpanAttention};
 
@@ -131,7 +132,7 @@ impl PackedModel {
     pub(crate) fn forward(&self, batch: &TokenBatch) -> Result<Vec<f32>> {
         let tile_rows = self.tile_rows(batch.tokens());
         self.pool.install(|| {
-            let firsts: Vec<Firsts> = spans(batch)
+            let firsts: Vec<Firsts> = spans(batch, SPAN_TOKENS)
                 .into_par_iter()
                 .map(|rows| self.with_workspace(|workspace| self.encode(workspace, batch, rows, tile_rows)))
                 .collect::<Result<_>>()?;
@@ -266,18 +267,4 @@ fn layer(
 
 fn linear(dense: &Dense, activation: Activation, cpu: Cpu) -> std::result::Result<Linear, BackendError> {
     Linear::new(dense, activation, cpu).map_err(error::loading)
-}
-
-/// Consecutive rows of about [`SPAN_TOKENS`] tokens together; a longer row is a span of its own.
-fn spans(batch: &TokenBatch) -> Vec<Range<usize>> {
-    let mut spans = Vec::new();
-    let mut start = 0;
-    for row in 0..batch.rows() {
-        if row > start && batch.row(row).end - batch.row(start).start > SPAN_TOKENS {
-            spans.push(start..row);
-            start = row;
-        }
-    }
-    spans.push(start..batch.rows());
-    spans
 }

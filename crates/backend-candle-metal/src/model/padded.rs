@@ -1,4 +1,5 @@
-//! The model on candle's own operations, padded: CUDA and Metal in every dtype, and the CPU in f16 and bf16.
+//! The model on candle's own operations, padded: Metal in every dtype, the CPU in f16 and bf16, and on CUDA the models
+//! whose shape the kernels of [`crate::cuda`] do not take.
 //!
 //! Laid out for few kernel launches and no wait before the end. Query, key and value come from one product and are
 //! split by one copy; the softmax's scale lies in the query's weights; position and token type share one table, so
@@ -253,7 +254,7 @@ fn join((mut first, second): (Dense, Dense)) -> Dense {
 }
 
 /// `[positions * types, hidden]`: the sums of every position and every type, types fastest.
-fn places(positions: &[f32], types: &[f32], hidden: usize) -> Vec<f32> {
+pub(super) fn places(positions: &[f32], types: &[f32], hidden: usize) -> Vec<f32> {
     let mut places = Vec::with_capacity(positions.len() / hidden * types.len());
     for position in positions.chunks_exact(hidden) {
         for token_type in types.chunks_exact(hidden) {

@@ -79,10 +79,19 @@ pub(crate) struct BenchArgs {
         help_heading = "Overrides, recorded in the result"
     )]
     features: Vec<String>,
+    /// forward: a backend's forward bench that was built elsewhere, instead of building it: for machines without a
+    /// toolchain. The other backends are then left out
+    #[arg(long, value_name = "BACKEND=PATH", value_parser = program, help_heading = "Overrides, recorded in the result")]
+    program: Vec<(String, PathBuf)>,
     /// forward: a Python that has torch and transformers, for PyTorch eager as a further subject; `setup` makes one
     /// under target/ with pip
     #[arg(long, value_name = "PATH")]
     torch_python: Option<String>,
+}
+
+fn program(text: &str) -> Result<(String, PathBuf), String> {
+    let (backend, path) = text.split_once('=').ok_or("a backend's name, `=`, and the path of its program")?;
+    Ok((backend.to_owned(), path.into()))
 }
 
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
@@ -110,6 +119,7 @@ impl BenchArgs {
             text("dtype", &self.dtype),
             text("device", &self.device),
             list("features", &self.features),
+            list("program", &self.program.iter().map(|(backend, _)| backend.clone()).collect::<Vec<_>>()),
         ]
         .into_iter()
         .flatten()

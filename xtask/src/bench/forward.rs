@@ -111,12 +111,7 @@ fn overrides(args: &BenchArgs) -> Vec<String> {
 
 /// Builds and starts everything that is measured.
 fn start(args: &BenchArgs) -> Result<Vec<Subject>> {
-    let packages = packages()?;
-    let names: Vec<String> = if args.backends.is_empty() {
-        packages.iter().filter(|package| package.is_default).map(|package| package.backend.clone()).collect()
-    } else {
-        args.backends.clone()
-    };
+    let programs = programs(args)?;
     let model = args.model.as_deref().map(folder_of).transpose()?;
     let flags = |dtype: &Option<String>| -> Vec<String> {
         [("--dtype", dtype), ("--device", &args.device), ("--model", &model)]
@@ -126,12 +121,8 @@ fn start(args: &BenchArgs) -> Result<Vec<Subject>> {
             .collect()
     };
     let mut subjects = Vec::new();
-    for name in names {
-        let package = packages.iter().find(|package| package.backend == name).with_context(|| {
-            let known: Vec<_> = packages.iter().map(|package| package.backend.as_str()).collect();
-            format!("no backend `{name}` with a forward bench; there are {}", known.join(", "))
-        })?;
-        let mut command = Command::new(build(&package.name, &args.features)?);
+    for (name, program) in programs {
+        let mut command = Command::new(program);
         command.arg("--bench").args(flags(&args.dtype)).current_dir(root());
         subjects.push(ForwardChild::start(name, &mut command)?);
     }
@@ -149,6 +140,28 @@ fn start(args: &BenchArgs) -> Result<Vec<Subject>> {
         .into_iter()
         .map(|child| Subject { child, rounds: Vec::new(), logits: BTreeMap::new() })
         .collect())
+}
+
+/// The forward bench of each backend that is measured: as given, or built.
+fn programs(args: &BenchArgs) -> Result<Vec<(String, PathBuf)>> {
+    if !args.program.is_empty() {
+        ensure!(args.backends.is_empty(), "--program names the backends: leave --backends out");
+        return Ok(args.program.clone());
+    }
+    let packages = packages()?;
+    let names: Vec<String> = if args.backends.is_empty() {
+        packages.iter().filter(|package| package.is_default).map(|package| package.backend.clone()).collect()
+    } else {
+        args.backends.clone()
+    };
+    let built = |name: String| {
+        let package = packages.iter().find(|package| package.backend == name).with_context(|| {
+            let known: Vec<_> = packages.iter().map(|package| package.backend.as_str()).collect();
+            format!("no backend `{name}` with a forward bench; there are {}", known.join(", "))
+        })?;
+        Ok((name, build(&package.name, &args.features)?))
+    };
+    names.into_iter().map(built).collect()
 }
 
 /// PyTorch computes in what the backends compute in, but int8 is judged against f32, and eager models have no int8.

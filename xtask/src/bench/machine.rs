@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use rerank_report::Environment;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
-use crate::process::{self, command, root};
+use crate::process::{command, root};
 
 /// Instruction sets that the backends' kernels look for.
 const CPU_FEATURES: [&str; 20] = [
@@ -97,7 +97,8 @@ pub(super) fn environment(name: Option<&str>, build: &str) -> Result<Environment
             text(System::kernel_version().ok())
         ),
         load_average: System::load_average().ok().map(|load| load.one),
-        rustc: process::read(command("rustc").arg("--version"))?.trim().to_owned(),
+        // Programs may have been brought to a machine that has no compiler.
+        rustc: text(quietly(command("rustc").arg("--version")).map(|version| version.trim().to_owned())),
         build: build.to_owned(),
         commit: git(&["rev-parse", "HEAD"]).map(|commit| commit.trim().to_owned()),
         dirty: git(&["status", "--porcelain"]).map(|changes| !changes.trim().is_empty()),

@@ -74,3 +74,47 @@ pub(super) fn only(outputs: Vec<Array>) -> Result<Array> {
         .map(|[only]| only)
         .map_err(|_| Exception::custom(format!("a graph with one output gave {count}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use mlx_rs::Array;
+    use mlx_rs::error::Exception;
+
+    use super::{Graphs, KEPT, only};
+
+    #[test]
+    fn a_shape_is_traced_once_while_it_is_kept_and_the_oldest_goes() {
+        let traced = Rc::new(Cell::new(0));
+        let mut graphs = Graphs::Compiled(Vec::new());
+        let mut run = |rows: i32| {
+            let ones = Array::from_slice(&vec![1.0_f32; rows as usize], &[rows]);
+            let counter = Rc::clone(&traced);
+            let twice = move |arrays: &[Array]| {
+                counter.set(counter.get() + 1);
+                Ok(vec![arrays[0].add(&arrays[0])?])
+            };
+            let sum = only(graphs.run((rows, 1), &[ones], twice).unwrap()).unwrap();
+            assert_eq!(sum.as_slice::<f32>(), vec![2.0; rows as usize]);
+            traced.get()
+        };
+        let kept = KEPT as i32;
+        assert_eq!((1..=kept).map(&mut run).last(), Some(kept));
+        assert_eq!(run(1), kept, "it is there");
+        assert_eq!(run(kept + 1), kept + 1, "one more than is kept: 2 goes, which was used longest ago");
+        assert_eq!(run(1), kept + 1);
+        assert_eq!(run(2), kept + 2);
+    }
+
+    #[test]
+    fn a_function_that_fails_says_why_and_is_not_kept() {
+        let mut graphs = Graphs::Compiled(Vec::new());
+        let fails = |_: &[Array]| Err(Exception::custom("no such layer"));
+        let error = graphs.run((1, 1), &[Array::from_f32(1.0)], fails).unwrap_err();
+        assert!(error.what().contains("no such layer"), "{error}");
+        let same = |arrays: &[Array]| Ok(arrays.to_vec());
+        assert!(graphs.run((1, 1), &[Array::from_f32(1.0)], same).is_ok());
+    }
+}

@@ -225,3 +225,55 @@ fn places(positions: &[f32], types: &[f32], hidden: usize) -> Vec<f32> {
     }
     places
 }
+
+#[cfg(test)]
+mod tests {
+    use rerank_conformance::GoldenModel;
+    use rerank_core::{DType, Device, LoadSpec, TokenBatch};
+
+    use super::{Graphs, MlxModel};
+    use crate::runtime::memory;
+
+    fn spec(dtype: DType) -> LoadSpec {
+        let model = GoldenModel::RerankTiny.model();
+        LoadSpec { max_length: model.config.max_length(), model, device: Device::Cpu, dtype, threads: None }
+    }
+
+    fn filler(spec: &LoadSpec, rows: usize, len: usize) -> TokenBatch {
+        TokenBatch::filler(spec.model.config.row_limits(spec.max_length), rows, len).unwrap()
+    }
+
+    /// What the GPU runs. It compiles for the CPU too, by the machine's C++ compiler, which is slow and fine for once.
+    #[test]
+    fn compiled_graphs_compute_what_the_function_does() {
+        for dtype in [DType::F32, DType::Int8] {
+            let spec = spec(dtype);
+            let mut direct = MlxModel::load(&spec, Graphs::Direct).unwrap();
+            let mut compiled = MlxModel::load(&spec, Graphs::Compiled(Vec::new())).unwrap();
+            for (rows, len, padded) in [(3, 7, 8), (2, 16, 16), (3, 8, 8)] {
+                let batch = filler(&spec, rows, len);
+                let expected = direct.forward(&batch, padded).unwrap();
+                let found = compiled.forward(&batch, padded).unwrap();
+                for (found, expected) in found.iter().zip(&expected) {
+                    assert!((found - expected).abs() < 1e-4, "{dtype}: {found} {expected}");
+                }
+            }
+        }
+    }
+
+    /// Alone in its process under nextest, so that MLX's count is this model's.
+    #[test]
+    fn a_batch_takes_no_more_memory_than_was_asked_for() {
+        let spec = spec(DType::F32);
+        let mut model = MlxModel::load(&spec, Graphs::Direct).unwrap();
+        for (rows, len) in [(1, 512), (64, 16), (16, 128)] {
+            let before = mlx_rs::memory::active_memory().unwrap();
+            mlx_rs::memory::reset_peak_memory().unwrap();
+            model.forward(&filler(&spec, rows, len), len).unwrap();
+            let took = mlx_rs::memory::peak_memory().unwrap().saturating_sub(before);
+            let asked = memory::of_batch(&spec.model.config, rows, len, 4);
+            println!("{rows} rows of {len}: {took} of {asked}");
+            assert!(took > 0 && took <= asked, "{rows} rows of {len}: {took} of {asked}");
+        }
+    }
+}

@@ -23,6 +23,7 @@ use model::MlxModel;
 const BUFFER_CACHE: usize = 1 << 30;
 
 /// The Apple GPU and the CPU; on Linux, as it is built here, MLX has the CPU alone.
+#[expect(clippy::unnecessary_wraps, reason = "absent.rs has the same function, which fails")]
 pub(crate) fn devices() -> Result<Vec<DeviceInfo>, Unavailable> {
     let cpu = DeviceInfo {
         device: Device::Cpu,

@@ -46,7 +46,7 @@ impl GoldenModel {
     }
 
     /// The model, opened once a process.
-    pub(crate) fn model(self) -> Arc<Model> {
+    pub fn model(self) -> Arc<Model> {
         static MODELS: [OnceLock<Arc<Model>>; 4] = [const { OnceLock::new() }; 4];
         let open = || match self {
             Self::RerankTiny => Model::from_bytes(

@@ -1,8 +1,8 @@
 //! `cargo xtask setup mlx`: MLX for x86-64 Linux under `target/mlx/`, and a file that lets cargo find it there.
 //!
 //! mlx-sys, under mlx-rs, has a build script for macOS alone: it fetches MLX's source from GitHub and builds it with
-//! Apple's tools. MLX itself also runs on Linux, on its CPU device, and is on PyPI as a shared library. What is missing
-//! between the two is made here: mlx-c, whose source mlx-sys carries, and Rust bindings to it. Cargo is then told not to
+//! Apple's tools. MLX itself also runs on Linux, on its CPU device, and there is a wheel with a shared library. What is
+//! missing between the two is made here: mlx-c, whose source mlx-sys carries, and Rust bindings to it. Cargo is then told not to
 //! run the build script but to link to this. The module can go when mlx-sys builds on Linux; docs/mlx-on-linux.md has
 //! the whole story.
 
@@ -17,7 +17,7 @@ use cargo_metadata::MetadataCommand;
 
 use crate::process::{self, cargo, command, root};
 
-/// From PyPI: the library with its headers, what builds mlx-c, and what bindgen reads C headers with. mlx-sys 0.7.0 is
+/// From `PyPI`: the library with its headers, what builds mlx-c, and what bindgen reads C headers with. mlx-sys 0.7.0 is
 /// for this MLX. Debian's clang 14 does not know `_Float16` on x86.
 const PACKAGES: [&str; 4] = ["mlx-cpu==0.32.2", "cmake==4.4.5", "ninja==1.13.2", "libclang==18.1.1"];
 
@@ -169,18 +169,18 @@ fn commands(mlx: &Path, source: &Path) -> Result<Vec<Command>> {
 /// What `.cargo/config.toml` includes: the override of mlx-sys's build script, and for backend-mlx's the place that
 /// programs look for the libraries in. Paths are absolute, since cargo compiles mlx-sys in the registry's folder.
 fn configuration(mlx: &Path) -> String {
-    let (lib, bindings) = (mlx.join("lib"), mlx.join("bindings"));
+    let text = |path: PathBuf| toml::Value::from(path.display().to_string());
+    let (lib, bindings) = (text(mlx.join("lib")), text(mlx.join("bindings")));
     format!(
         r#"# Written by `cargo xtask setup mlx`.
 [target.x86_64-unknown-linux-gnu.mlx]
-rustc-link-search = [{:?}]
+rustc-link-search = [{lib}]
 rustc-link-lib = ["mlxc"]
-rustc-env = {{ OUT_DIR = {bindings:?} }}
+rustc-env = {{ OUT_DIR = {bindings} }}
 
 [env]
-RERANK_MLX_LIBRARIES = {lib:?}
-"#,
-        format!("native={}", lib.display())
+RERANK_MLX_LIBRARIES = {lib}
+"#
     )
 }
 
@@ -192,7 +192,7 @@ mod tests {
     fn what_is_written_for_cargo_is_toml_that_names_the_folders() {
         let table: toml::Table = configuration(Path::new("/a b/target/mlx")).parse().unwrap();
         let mlx = &table["target"]["x86_64-unknown-linux-gnu"]["mlx"];
-        assert_eq!(mlx["rustc-link-search"][0].as_str(), Some("native=/a b/target/mlx/lib"));
+        assert_eq!(mlx["rustc-link-search"][0].as_str(), Some("/a b/target/mlx/lib"));
         assert_eq!(mlx["rustc-env"]["OUT_DIR"].as_str(), Some("/a b/target/mlx/bindings"));
         assert_eq!(table["env"]["RERANK_MLX_LIBRARIES"].as_str(), Some("/a b/target/mlx/lib"));
     }

@@ -68,6 +68,7 @@ const STEPS: &[Step] = &[
     Step { name: "features", about: "the server with each feature alone", run: features },
     Step { name: "metal", about: "the code for Apple's GPUs still compiles", run: || xtask("check metal") },
     Step { name: "cuda", about: "the code for NVIDIA's GPUs still compiles", run: || xtask("check cuda") },
+    Step { name: "mlx", about: "the MLX backend on MLX's CPU device, and a server with it", run: mlx },
     Step { name: "new-backend", about: "a generated backend builds and conforms", run: round_trip::check },
 ];
 
@@ -162,12 +163,31 @@ fn portable() -> Result<String> {
 }
 
 /// Linted, not only checked: what a feature leaves unused is a warning. `cuda`, `metal`, `accelerate` and `mkl` want
-/// what a bare machine lacks; the steps `cuda` and `metal` cover the first two.
+/// what a bare machine lacks; the steps `cuda` and `metal` cover the first two, and the step `mlx` what `mlx` wants.
 fn features() -> Result<String> {
-    const ABSENT: &str = "cuda,metal,accelerate,mkl";
+    const ABSENT: &str = "cuda,metal,accelerate,mkl,mlx";
     plain(&format!(
         "hack clippy --each-feature --exclude-features {ABSENT} --package rerank-server -- -D warnings"
     ))
+}
+
+/// Outside of the default members, since it links to what `setup mlx` installs. The whole suite in f32; in the other
+/// dtypes, which MLX's CPU device computes several times more slowly, what differs between dtypes.
+fn mlx() -> Result<String> {
+    if !setup::mlx::EXISTS {
+        return Ok("there is no MLX for this machine".to_owned());
+    }
+    xtask("setup mlx")?;
+    plain("clippy --package backend-mlx --all-targets -- -D warnings")?;
+    plain("clippy --package rerank-server --features mlx --all-targets -- -D warnings")?;
+    let mut backend = cargo("nextest run --package backend-mlx --filterset");
+    backend.arg("not test(/cpu.(f16|bf16|int8)/) or test(golden) or test(refused) or test(garbage)");
+    let mut server = cargo("nextest run --package rerank-server --features mlx --filterset test(mlx)");
+    let mut lines = Vec::new();
+    for command in [&mut backend, &mut server] {
+        lines.extend(process::run_and_pick(command, |line| line.trim_start().starts_with("Summary ["))?);
+    }
+    Ok(lines.join("; "))
 }
 
 #[cfg(test)]

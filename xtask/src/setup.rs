@@ -1,18 +1,33 @@
 //! `cargo xtask setup`: installs what the gate calls and Rust does not bring: three cargo subcommands at pinned
-//! versions, built from crates.io, and the Python clients that call the server in its tests. What is there stays.
+//! versions, built from crates.io, and the Python clients that call the server in its tests. What is there stays. On
+//! request it installs what single backends need.
+
+pub(crate) mod mlx;
 
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::process::{self, cargo, command, root};
 
 #[derive(Args)]
 pub(crate) struct SetupArgs {
+    /// What to install [default: tools clients]
+    what: Vec<What>,
     /// Say what would be installed and install nothing
     #[arg(long)]
     dry_run: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// The cargo subcommands that the gate calls
+    Tools,
+    /// The Python clients that the server's tests call it with
+    Clients,
+    /// MLX, for the backend of that name
+    Mlx,
 }
 
 /// A cargo subcommand that the gate calls.
@@ -39,8 +54,15 @@ const TOOLS: [Tool; 3] = [
 const CLIENTS: &str = "crates/rerank-server/tests/clients/requirements.txt";
 
 pub(crate) fn run(args: &SetupArgs) -> Result<()> {
-    tools(args)?;
-    python_clients(args)
+    let usual = [What::Tools, What::Clients];
+    for what in if args.what.is_empty() { &usual[..] } else { &args.what } {
+        match what {
+            What::Tools => tools(args)?,
+            What::Clients => python_clients(args)?,
+            What::Mlx => mlx::run(args.dry_run)?,
+        }
+    }
+    Ok(())
 }
 
 /// The Python that has the clients; the tests find it in `RERANK_CLIENTS_PYTHON`.

@@ -10,6 +10,8 @@ mod failures;
 mod grpc;
 mod harness;
 mod http;
+#[cfg(all(feature = "mlx", feature = "embedded-model"))]
+mod mlx;
 mod model_store;
 mod openapi;
 mod overload;

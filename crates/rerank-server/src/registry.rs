@@ -6,6 +6,9 @@ use rerank_core::BackendFactory;
 pub static BACKENDS: &[&dyn BackendFactory] = &[
     #[cfg(feature = "compiled")]
     &backend_compiled::FACTORY,
+    // Before candle, because on a GPU that both can use libtorch's attention is fused and candle's is not.
+    #[cfg(feature = "torch")]
+    &backend_torch::FACTORY,
     #[cfg(feature = "candle")]
     &backend_candle_metal::FACTORY,
     #[cfg(feature = "mock")]

@@ -1,0 +1,80 @@
+//! Finds libtorch and lets this crate's tests and benches find it when they run; `rerank-server`'s build script does the
+//! same for the server, from what this one hands on as `DEP_RERANK_TORCH_LIB`.
+//!
+//! torch-sys, which compiles against libtorch, looks in the same places. Cargo runs this script first: it waits for no
+//! other crate, and torch-sys's waits for an archive library. So this sentence is what one reads when libtorch is not there.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::{env, fs};
+
+/// The release that tch 0.26 is generated from: its operators are looked up by their signatures.
+const VERSION: &str = "2.13.0";
+
+fn main() -> ExitCode {
+    println!("cargo::rerun-if-changed=build.rs");
+    match library_folder() {
+        Ok(folder) => {
+            let shown = folder.display();
+            println!("cargo::metadata=LIB={shown}");
+            println!("cargo::rerun-if-changed={shown}");
+            println!("cargo::rustc-env=RERANK_LIBTORCH={VERSION}");
+            println!("cargo::rustc-link-arg=-Wl,-rpath,{shown}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            println!(
+                "cargo::error=backend-torch needs libtorch {VERSION}: {why}; run `cargo xtask setup torch`, or set \
+                 LIBTORCH to the folder of one (its `lib` holds libtorch_cpu)"
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The folder of libtorch's libraries, without links in its path: libtorch finds CUDA's libraries from where it lies.
+fn library_folder() -> Result<PathBuf, String> {
+    let root = if variable("LIBTORCH_USE_PYTORCH").is_some() {
+        ask_python()?
+    } else if let Some(folder) = variable("LIBTORCH") {
+        PathBuf::from(folder)
+    } else if PathBuf::from("/usr/lib/libtorch.so").exists() {
+        PathBuf::from("/usr")
+    } else {
+        return Err("LIBTORCH is not set".to_owned());
+    };
+    if let Ok(version) = fs::read_to_string(root.join("build-version")) {
+        let version = version.trim();
+        let bypassed = variable("LIBTORCH_BYPASS_VERSION_CHECK").is_some();
+        if version.split('+').next() != Some(VERSION) && !bypassed {
+            return Err(format!("the one in {} is {version}", root.display()));
+        }
+    }
+    let lib = variable("LIBTORCH_LIB").map_or(root, PathBuf::from).join("lib");
+    let library = match env::var("CARGO_CFG_TARGET_OS").as_deref() {
+        Ok("macos") => "libtorch_cpu.dylib",
+        Ok("windows") => return Err("nobody has built this crate on Windows".to_owned()),
+        _ => "libtorch_cpu.so",
+    };
+    if !lib.join(library).exists() {
+        return Err(format!("there is no {}", lib.join(library).display()));
+    }
+    lib.canonicalize().map_err(|error| format!("{}: {error}", lib.display()))
+}
+
+/// The folder of the `torch` package that `python3` imports.
+fn ask_python() -> Result<PathBuf, String> {
+    let python = if env::var_os("VIRTUAL_ENV").is_some() { "python" } else { "python3" };
+    let script = "import os, torch; print(os.path.dirname(torch.__file__))";
+    let output = Command::new(python).args(["-c", script]).output();
+    let output = output.map_err(|error| format!("LIBTORCH_USE_PYTORCH is set, but `{python}`: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("LIBTORCH_USE_PYTORCH is set, but `{python}` cannot import torch"));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().into())
+}
+
+fn variable(name: &str) -> Option<String> {
+    println!("cargo::rerun-if-env-changed={name}");
+    env::var(name).ok()
+}

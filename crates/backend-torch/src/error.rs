@@ -95,7 +95,7 @@ mod tests {
     use rerank_core::{BackendError, BatchShape};
     use tch::TchError;
 
-    use super::{FAULTS, Fault, brief, fault, loading, scoring};
+    use super::{FAULTS, brief, fault, loading, scoring};
 
     const SHAPE: BatchShape = BatchShape { rows: 32, max_len: 128, tokens: 4096 };
 

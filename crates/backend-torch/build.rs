@@ -43,10 +43,11 @@ fn library_folder() -> Result<PathBuf, String> {
     } else {
         return Err("LIBTORCH is not set".to_owned());
     };
-    if let Ok(version) = fs::read_to_string(root.join("build-version")) {
-        let version = version.trim();
+    let header = variable("LIBTORCH_INCLUDE").map_or_else(|| root.clone(), PathBuf::from);
+    if let Ok(header) = fs::read_to_string(header.join("include/torch/headeronly/version.h")) {
+        let version = version_in(&header);
         let bypassed = variable("LIBTORCH_BYPASS_VERSION_CHECK").is_some();
-        if version.split('+').next() != Some(VERSION) && !bypassed {
+        if version != VERSION && !bypassed {
             return Err(format!("the one in {} is {version}", root.display()));
         }
     }
@@ -60,6 +61,15 @@ fn library_folder() -> Result<PathBuf, String> {
         return Err(format!("there is no {}", lib.join(library).display()));
     }
     lib.canonicalize().map_err(|error| format!("{}: {error}", lib.display()))
+}
+
+/// The three numbers that libtorch's `version.h` defines.
+fn version_in(header: &str) -> String {
+    let number = |part: &str| {
+        let name = format!("#define TORCH_VERSION_{part} ");
+        header.lines().find_map(|line| line.strip_prefix(&name)).unwrap_or("?").trim().to_owned()
+    };
+    ["MAJOR", "MINOR", "PATCH"].map(number).join(".")
 }
 
 /// The folder of the `torch` package that `python3` imports.

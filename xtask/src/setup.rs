@@ -1,19 +1,39 @@
 //! `cargo xtask setup`: installs what the gate calls and Rust does not bring: three cargo subcommands at pinned
-//! versions, built from crates.io, and the Python clients that call the server in its tests. What is there stays.
+//! versions, built from crates.io, and the Python clients that call the server in its tests; on request, the libraries
+//! that a backend is built against. What is there stays.
+
+pub(crate) mod torch;
 
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::process::{self, cargo, command, root};
 
 #[derive(Args)]
 pub(crate) struct SetupArgs {
+    /// What to set up [default: tools clients]
+    #[arg(value_name = "WHAT", value_enum)]
+    what: Vec<What>,
     /// Say what would be installed and install nothing
     #[arg(long)]
     dry_run: bool,
 }
+
+/// What can be set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// The cargo subcommands that the gate calls
+    Tools,
+    /// The Python clients that call the server in its tests
+    Clients,
+    /// libtorch, for the backend `torch`: 5.6 GB from PyPI, or the one that LIBTORCH or `python3` has
+    Torch,
+}
+
+/// Without a word: what every run of the gate needs.
+const DEFAULT: [What; 2] = [What::Tools, What::Clients];
 
 /// A cargo subcommand that the gate calls.
 struct Tool {
@@ -39,8 +59,15 @@ const TOOLS: [Tool; 3] = [
 const CLIENTS: &str = "crates/rerank-server/tests/clients/requirements.txt";
 
 pub(crate) fn run(args: &SetupArgs) -> Result<()> {
-    tools(args)?;
-    python_clients(args)
+    let asked = if args.what.is_empty() { DEFAULT.as_slice() } else { args.what.as_slice() };
+    for what in asked {
+        match what {
+            What::Tools => tools(args)?,
+            What::Clients => python_clients(args)?,
+            What::Torch => torch::link(args.dry_run)?,
+        }
+    }
+    Ok(())
 }
 
 /// The Python that has the clients; the tests find it in `RERANK_CLIENTS_PYTHON`.

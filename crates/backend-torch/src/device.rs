@@ -42,10 +42,23 @@ pub(crate) fn handle(device: Device) -> tch::Device {
     }
 }
 
-/// libtorch's 16-bit products on a CPU without instructions for them are several times slower than its f32.
+/// bf16 is there for comparison even where the CPU has no instructions for it, and libtorch takes four times as long as
+/// in f32. f16, as slow there, has nothing to be compared with: it is for CPUs that compute in it.
 fn cpu() -> DeviceInfo {
-    let dtypes = vec![DType::F32, DType::Int8, DType::BF16, DType::F16];
+    let mut dtypes = vec![DType::F32, DType::Int8, DType::BF16];
+    if computes_in_f16() {
+        dtypes.push(DType::F16);
+    }
     DeviceInfo { device: Device::Cpu, name: rerank_kernels::processor(), dtypes }
+}
+
+fn computes_in_f16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512fp16");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("fp16");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    return false;
 }
 
 /// NVIDIA GPUs, as CUDA counts them. What an old one lacks, bf16 before Ampere, libtorch emulates.

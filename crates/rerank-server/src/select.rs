@@ -260,7 +260,10 @@ fn fit(
     if candidates.is_empty() {
         let Wish::Named(wanted) = device else { return Err("it found no device".to_owned()) };
         let has = join(devices.iter().map(|info| info.device));
-        return Err(format!("it has no device `{wanted}` here (has: {has}){}", remedy(wanted)));
+        return Err(format!(
+            "it has no device `{wanted}` here (has: {has}){}",
+            remedy(factory.name(), wanted)
+        ));
     }
     let found = candidates.iter().find_map(|info| match dtype {
         Wish::Auto => info.dtypes.first().map(|&best| (*info, best)),
@@ -276,9 +279,11 @@ fn fit(
     }
 }
 
-/// What makes a device appear: it may be the build's features that lack, not the machine.
-fn remedy(device: Device) -> &'static str {
+/// What makes a device appear: it may be the build's features that lack, not the machine. libtorch's devices are those
+/// of the libtorch at hand.
+fn remedy(backend: &str, device: Device) -> &'static str {
     match device {
+        _ if backend == "torch" => "",
         Device::Cuda(_) if !cfg!(feature = "cuda") => "; this build is without the feature `cuda`",
         Device::Metal if !cfg!(feature = "metal") => "; this build is without the feature `metal`",
         _ => "",

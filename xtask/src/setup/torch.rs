@@ -1,0 +1,133 @@
+//! `cargo xtask setup torch`: libtorch where `.cargo/config.toml` tells crates/backend-torch's build to look, that is
+//! `target/torch/libtorch`, a link to the one that is there already or to that of a virtual environment made here.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::process::{self, command, root};
+
+/// The release that tch's version in the root manifest is generated from.
+pub(crate) const VERSION: &str = "2.13.0";
+
+/// Prints the folder of the `torch` package and its version, without the seconds that importing it takes.
+const WHERE: &str = "import importlib.metadata, importlib.util, os; \
+    print(os.path.dirname(importlib.util.find_spec('torch').origin)); print(importlib.metadata.version('torch'))";
+
+/// Makes the link, installing PyTorch if this machine has none of the right version.
+pub(super) fn link(dry_run: bool) -> Result<()> {
+    let link = root().join("target/torch/libtorch");
+    let found = match named(&link)? {
+        Some(folder) => Some(folder),
+        // Once made, the link stays what it is: rebuilding all of torch-sys is minutes.
+        None if is_libtorch(&link) => Some(link.canonicalize().context("target/torch/libtorch")?),
+        None => package(Path::new("python3")),
+    };
+    let folder = match found {
+        Some(folder) => folder,
+        None if dry_run => {
+            println!("would install torch=={VERSION} into {}", environment_folder().display());
+            return Ok(());
+        }
+        None => {
+            let python = environment()?;
+            package(&python).with_context(|| format!("{} has no torch {VERSION}", python.display()))?
+        }
+    };
+    println!("libtorch {VERSION} in {}", folder.display());
+    if dry_run || link.canonicalize().is_ok_and(|there| there == folder) {
+        return Ok(());
+    }
+    fs::create_dir_all(root().join("target/torch")).context("cannot create target/torch")?;
+    if link.symlink_metadata().is_ok() {
+        fs::remove_file(&link).with_context(|| format!("cannot replace {}", link.display()))?;
+    }
+    symlink(&folder, &link).with_context(|| format!("cannot link {}", link.display()))
+}
+
+/// A Python that has PyTorch, in a virtual environment of the project's own, made once. `bench forward` adds to it what
+/// its yardstick needs besides.
+pub(crate) fn environment() -> Result<PathBuf> {
+    let folder = environment_folder();
+    let python = folder.join("bin/python");
+    if package(&python).is_some() {
+        return Ok(python);
+    }
+    process::run(command("python3").args(["-m", "venv", "--clear"]).arg(&folder))
+        .context("Python 3.11 or newer with its venv module is needed (Debian: python3-venv)")?;
+    let mut install = command(&python);
+    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    process::run(install.arg(format!("torch=={VERSION}"))).context(
+        "PyPI has PyTorch for Linux and for Macs with Apple's processors; elsewhere set LIBTORCH to a libtorch",
+    )?;
+    Ok(python)
+}
+
+fn environment_folder() -> PathBuf {
+    root().join("target/torch/environment")
+}
+
+/// The libtorch that LIBTORCH names. Under cargo it is always set: to the link, unless a person has set it.
+fn named(link: &Path) -> Result<Option<PathBuf>> {
+    let Some(folder) = env::var_os("LIBTORCH").map(PathBuf::from).filter(|folder| folder != link) else {
+        return Ok(None);
+    };
+    ensure!(is_libtorch(&folder), "LIBTORCH is {}, where there is no libtorch {VERSION}", folder.display());
+    folder.canonicalize().map(Some).with_context(|| format!("LIBTORCH is {}", folder.display()))
+}
+
+/// Whether a folder holds the headers of the right version, as both PyPI's packages and PyTorch's archives do.
+fn is_libtorch(folder: &Path) -> bool {
+    let header = fs::read_to_string(folder.join("include/torch/headeronly/version.h")).unwrap_or_default();
+    version_in(&header).as_deref() == Some(VERSION)
+}
+
+fn version_in(header: &str) -> Option<String> {
+    let number = |part| {
+        let name = format!("#define TORCH_VERSION_{part} ");
+        header.lines().find_map(|line| line.strip_prefix(&name)).map(str::trim)
+    };
+    Some(format!("{}.{}.{}", number("MAJOR")?, number("MINOR")?, number("PATCH")?))
+}
+
+/// The `torch` package of a Python, if it has the right version.
+fn package(python: &Path) -> Option<PathBuf> {
+    let output = Command::new(python).args(["-c", WHERE]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let (folder, version) = text.trim().split_once('\n')?;
+    let matches = version.split('+').next() == Some(VERSION) && is_libtorch(Path::new(folder));
+    matches.then(|| folder.into())
+}
+
+#[cfg(unix)]
+fn symlink(folder: &Path, link: &Path) -> Result<()> {
+    Ok(std::os::unix::fs::symlink(folder, link)?)
+}
+
+#[cfg(not(unix))]
+fn symlink(folder: &Path, _: &Path) -> Result<()> {
+    bail!("this system has no links: set LIBTORCH to {}", folder.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_read_from_the_header() {
+        let header =
+            "#define TORCH_VERSION_MAJOR 2\n#define TORCH_VERSION_MINOR 13\n#define TORCH_VERSION_PATCH 0\n";
+        assert_eq!(version_in(header).as_deref(), Some("2.13.0"));
+        assert_eq!(version_in("#define TORCH_VERSION_MAJOR 2"), None);
+    }
+
+    #[test]
+    fn the_build_script_asks_for_the_same_release() {
+        let script = fs::read_to_string(root().join("crates/backend-torch/build.rs")).unwrap();
+        assert!(script.contains(&format!("const VERSION: &str = \"{VERSION}\";")));
+    }
+}

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::process::{self, command, root};
 
@@ -110,7 +110,7 @@ fn symlink(folder: &Path, link: &Path) -> Result<()> {
 
 #[cfg(not(unix))]
 fn symlink(folder: &Path, _: &Path) -> Result<()> {
-    bail!("this system has no links: set LIBTORCH to {}", folder.display())
+    anyhow::bail!("this system has no links: set LIBTORCH to {}", folder.display())
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What a loaded backend says of itself: threads of each worker, dtype and products.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;

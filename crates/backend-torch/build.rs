@@ -1,10 +1,11 @@
 //! Finds libtorch and lets this crate's tests and benches find it when they run; `rerank-server`'s build script does the
-//! same for the server, from what this one hands on as `DEP_RERANK_TORCH_LIB`.
+//! same for the server, from what this one hands on as
+//! `DEP_RERANK_TORCH_LINK_ARGUMENTS`.
 //!
 //! torch-sys, which compiles against libtorch, looks in the same places. Cargo runs this script first: it waits for no
 //! other crate, and torch-sys's waits for an archive library. So this sentence is what one reads when libtorch is not there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
@@ -16,10 +17,13 @@ fn main() -> ExitCode {
     match library_folder() {
         Ok(folder) => {
             let shown = folder.display();
-            println!("cargo::metadata=LIB={shown}");
             println!("cargo::rerun-if-changed={shown}");
             println!("cargo::rustc-env=RERANK_LIBTORCH={VERSION}");
-            println!("cargo::rustc-link-arg=-Wl,-rpath,{shown}");
+            let arguments = link_arguments(&folder);
+            println!("cargo::metadata=LINK_ARGUMENTS={}", arguments.join(";"));
+            for argument in arguments {
+                println!("cargo::rustc-link-arg={argument}");
+            }
             ExitCode::SUCCESS
         }
         Err(why) => {
@@ -30,6 +34,19 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What a program needs beyond torch-sys's own: the folder where it finds libtorch when it runs and, since nothing in it
+/// refers to CUDA's half of libtorch, which announces itself when it is loaded, the order to load it all the same.
+fn link_arguments(folder: &Path) -> Vec<String> {
+    let mut arguments = vec![format!("-Wl,-rpath,{}", folder.display())];
+    if folder.join("libtorch_cuda.so").exists() {
+        arguments.push(format!("-L{}", folder.display()));
+        arguments.extend(
+            ["-Wl,--push-state,--no-as-needed", "-ltorch_cuda", "-Wl,--pop-state"].map(str::to_owned),
+        );
+    }
+    arguments
 }
 
 /// The folder of libtorch's libraries, without links in its path: libtorch finds CUDA's libraries from where it lies.

@@ -2,8 +2,8 @@
 //! same for the server, from what this one hands on as
 //! `DEP_RERANK_TORCH_LINK_ARGUMENTS`.
 //!
-//! torch-sys, which compiles against libtorch, looks in the same places. Cargo runs this script first: it waits for no
-//! other crate, and torch-sys's waits for an archive library. So this sentence is what one reads when libtorch is not there.
+//! torch-sys, which compiles against libtorch, looks in the same places, and mostly speaks first where there is none: what
+//! it then says is in `absent/build-version`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};

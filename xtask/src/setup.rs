@@ -64,7 +64,7 @@ pub(crate) fn run(args: &SetupArgs) -> Result<()> {
         match what {
             What::Tools => tools(args)?,
             What::Clients => python_clients(args)?,
-            What::Torch => torch::link(args.dry_run)?,
+            What::Torch => torch::run(args.dry_run)?,
         }
     }
     Ok(())

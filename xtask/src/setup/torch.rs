@@ -1,5 +1,5 @@
-//! `cargo xtask setup torch`: libtorch where `.cargo/config.toml` tells crates/backend-torch's build to look, that is
-//! `target/torch/libtorch`, a link to the one that is there already or to that of a virtual environment made here.
+//! `cargo xtask setup torch`: a libtorch for crates/backend-torch, one that is there already or that of a virtual
+//! environment made here, and the word to cargo where it is: `target/torch/cargo.toml`, which `.cargo/config.toml` includes.
 
 use std::{
     env, fs,
@@ -18,13 +18,12 @@ pub(crate) const VERSION: &str = "2.13.0";
 const WHERE: &str = "import importlib.metadata, importlib.util, os; \
     print(os.path.dirname(importlib.util.find_spec('torch').origin)); print(importlib.metadata.version('torch'))";
 
-/// Makes the link, installing PyTorch if this machine has none of the right version.
-pub(super) fn link(dry_run: bool) -> Result<()> {
-    let link = root().join("target/torch/libtorch");
-    let found = match named(&link)? {
+/// Finds or installs libtorch and notes where it is.
+pub(super) fn run(dry_run: bool) -> Result<()> {
+    let note = root().join("target/torch/cargo.toml");
+    let noted = fs::read_to_string(&note).unwrap_or_default();
+    let found = match named(&noted)? {
         Some(folder) => Some(folder),
-        // Once made, the link stays what it is: rebuilding all of torch-sys is minutes.
-        None if is_libtorch(&link) => Some(link.canonicalize().context("target/torch/libtorch")?),
         None => package(Path::new("python3")),
     };
     let folder = match found {
@@ -39,14 +38,13 @@ pub(super) fn link(dry_run: bool) -> Result<()> {
         }
     };
     println!("libtorch {VERSION} in {}", folder.display());
-    if dry_run || link.canonicalize().is_ok_and(|there| there == folder) {
+    let words =
+        format!("[env]\nLIBTORCH = {{ value = {:?}, relative = false }}\n", folder.display().to_string());
+    if dry_run || words == noted {
         return Ok(());
     }
     fs::create_dir_all(root().join("target/torch")).context("cannot create target/torch")?;
-    if link.symlink_metadata().is_ok() {
-        fs::remove_file(&link).with_context(|| format!("cannot replace {}", link.display()))?;
-    }
-    symlink(&folder, &link).with_context(|| format!("cannot link {}", link.display()))
+    fs::write(&note, words).with_context(|| format!("cannot write {}", note.display()))
 }
 
 /// A Python that has PyTorch, in a virtual environment of the project's own, made once. `bench forward` adds to it what
@@ -71,13 +69,17 @@ fn environment_folder() -> PathBuf {
     root().join("target/torch/environment")
 }
 
-/// The libtorch that LIBTORCH names. Under cargo it is always set: to the link, unless a person has set it.
-fn named(link: &Path) -> Result<Option<PathBuf>> {
-    let Some(folder) = env::var_os("LIBTORCH").map(PathBuf::from).filter(|folder| folder != link) else {
-        return Ok(None);
-    };
-    ensure!(is_libtorch(&folder), "LIBTORCH is {}, where there is no libtorch {VERSION}", folder.display());
-    folder.canonicalize().map(Some).with_context(|| format!("LIBTORCH is {}", folder.display()))
+/// The libtorch that LIBTORCH names. Under cargo it is always set: by a person, by the note of an earlier run, which is
+/// void if what it names has gone, or to the folder that says that there is none.
+fn named(noted: &str) -> Result<Option<PathBuf>> {
+    let Some(folder) = env::var_os("LIBTORCH").map(PathBuf::from) else { return Ok(None) };
+    if is_libtorch(&folder) {
+        return Ok(Some(folder));
+    }
+    let is_ours =
+        folder.ends_with("crates/backend-torch/absent") || noted.contains(&*folder.to_string_lossy());
+    ensure!(is_ours, "LIBTORCH is {}, where there is no libtorch {VERSION}", folder.display());
+    Ok(None)
 }
 
 /// Whether a folder holds the headers of the right version, as both PyPI's packages and PyTorch's archives do.
@@ -101,16 +103,6 @@ fn package(python: &Path) -> Option<PathBuf> {
     let (folder, version) = text.trim().split_once('\n')?;
     let matches = version.split('+').next() == Some(VERSION) && is_libtorch(Path::new(folder));
     matches.then(|| folder.into())
-}
-
-#[cfg(unix)]
-fn symlink(folder: &Path, link: &Path) -> Result<()> {
-    Ok(std::os::unix::fs::symlink(folder, link)?)
-}
-
-#[cfg(not(unix))]
-fn symlink(folder: &Path, _: &Path) -> Result<()> {
-    anyhow::bail!("this system has no links: set LIBTORCH to {}", folder.display())
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ async fn it_serves_without_being_told_where_libtorch_is() {
     let client = Client::new();
     let info: Value = client.get(format!("http://{http}/info")).send().await.unwrap().json().await.unwrap();
     let text = info.to_string();
-    for part in [r#""backend":"torch""#, r#""dtype":"f32""#, r#""threads":2"#, r#""libtorch":"2.13.0""#] {
+    for part in [r#""name":"torch""#, r#""dtype":"f32""#, r#""threads":2"#, r#""libtorch":"2.13.0""#] {
         assert!(text.contains(part), "{part} in {text}");
     }
     let request = json!({

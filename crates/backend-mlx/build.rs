@@ -18,7 +18,8 @@ fn main() {
         println!("cargo::rustc-cfg=mlx");
     }
     if let Ok(libraries) = env::var(LIBRARIES) {
-        println!("cargo::metadata=libraries={libraries}");
-        println!("cargo::rustc-link-arg=-Wl,-rpath,{libraries}");
+        let argument = format!("-Wl,-rpath,{libraries}");
+        println!("cargo::metadata=LINK_ARGUMENTS={argument}");
+        println!("cargo::rustc-link-arg={argument}");
     }
 }

@@ -1,16 +1,18 @@
-//! Lets the program find the shared libraries that backends link to, without `LD_LIBRARY_PATH`. A backend's build script
-//! says where they lie; a linker argument reaches only the programs of the package that gives it, so it is given here.
+//! Lets the program find the shared libraries that backends link to, without `LD_LIBRARY_PATH`.
+//!
+//! Cargo keeps a library's link arguments to the library's own package, but hands on what a build script says under its
+//! `links` name: of each backend that needs it, the arguments that a program needs. Without the backend's feature there
+//! are none.
 
 use std::env;
 
-/// (feature, what the backend's build script says, by its `links` name).
-const BACKENDS: [(&str, &str); 1] = [("CARGO_FEATURE_MLX", "DEP_RERANK_MLX_LIBRARIES")];
+const BACKENDS: [&str; 2] = ["DEP_RERANK_MLX_LINK_ARGUMENTS", "DEP_RERANK_TORCH_LINK_ARGUMENTS"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    for (feature, libraries) in BACKENDS {
-        if let (Ok(_), Ok(libraries)) = (env::var(feature), env::var(libraries)) {
-            println!("cargo::rustc-link-arg=-Wl,-rpath,{libraries}");
+    for arguments in BACKENDS.iter().filter_map(|name| env::var(name).ok()) {
+        for argument in arguments.split(';').filter(|argument| !argument.is_empty()) {
+            println!("cargo::rustc-link-arg={argument}");
         }
     }
 }

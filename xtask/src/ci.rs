@@ -70,6 +70,7 @@ const STEPS: &[Step] = &[
     },
     Step { name: "doctest", about: "examples in the documentation", run: || plain("test --doc") },
     Step { name: "features", about: "the server with each feature alone", run: features },
+    Step { name: "torch", about: "the torch backend conforms, and the server serves with it", run: torch },
     Step { name: "metal", about: "the code for Apple's GPUs still compiles", run: || xtask("check metal") },
     Step { name: "cuda", about: "the code for NVIDIA's GPUs still compiles", run: || xtask("check cuda") },
     Step { name: "mlx", about: "the MLX backend on MLX's CPU device, and a server with it", run: mlx },
@@ -166,10 +167,22 @@ fn portable() -> Result<String> {
     Ok(lines.join("; "))
 }
 
+/// Apart from the others, because the backend is built against libtorch, which is no part of a bare machine.
+fn torch() -> Result<String> {
+    const SELECTION: &str = "--package backend-torch --package rerank-server --features rerank-server/torch";
+    xtask("setup torch")?;
+    plain(&format!("clippy {SELECTION} --all-targets -- -D warnings"))?;
+    process::run(cargo("doc --no-deps --package backend-torch").env("RUSTDOCFLAGS", "-D warnings"))?;
+    let mut command = cargo(&format!("nextest run {SELECTION} --filterset"));
+    command.arg("package(backend-torch) or test(torch::)");
+    let lines = process::run_and_pick(&mut command, |line| line.trim_start().starts_with("Summary ["))?;
+    Ok(lines.join("; "))
+}
+
 /// Linted, not only checked: what a feature leaves unused is a warning. `cuda`, `metal`, `accelerate` and `mkl` want
-/// what a bare machine lacks; the steps `cuda` and `metal` cover the first two, and the step `mlx` what `mlx` wants.
+/// what a bare machine lacks, and so do `torch` and `mlx`; the steps of those names cover all but two of them.
 fn features() -> Result<String> {
-    const ABSENT: &str = "cuda,metal,accelerate,mkl,mlx";
+    const ABSENT: &str = "cuda,metal,accelerate,mkl,torch,mlx";
     plain(&format!(
         "hack clippy --each-feature --exclude-features {ABSENT} --package rerank-server -- -D warnings"
     ))

@@ -1,8 +1,9 @@
 //! `cargo xtask setup`: installs what the gate calls and Rust does not bring: three cargo subcommands at pinned
-//! versions, built from crates.io, and the Python clients that call the server in its tests. What is there stays. On
-//! request it installs what single backends need.
+//! versions, built from crates.io, and the Python clients that call the server in its tests; on request, the libraries
+//! that a backend is built against. What is there stays.
 
 pub(crate) mod mlx;
+pub(crate) mod torch;
 
 use std::{fs, path::PathBuf};
 
@@ -13,22 +14,29 @@ use crate::process::{self, cargo, command, root};
 
 #[derive(Args)]
 pub(crate) struct SetupArgs {
-    /// What to install [default: tools clients]
+    /// What to set up [default: tools clients]
+    #[arg(value_name = "WHAT", value_enum)]
     what: Vec<What>,
     /// Say what would be installed and install nothing
     #[arg(long)]
     dry_run: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// What can be set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
     /// The cargo subcommands that the gate calls
     Tools,
-    /// The Python clients that the server's tests call it with
+    /// The Python clients that call the server in its tests
     Clients,
-    /// MLX, for the backend of that name
+    /// libtorch, for the backend `torch`: 5.6 GB from PyPI, or the one that LIBTORCH or `python3` has
+    Torch,
+    /// MLX, for the backend `mlx`: some minutes, from PyPI and crates.io
     Mlx,
 }
+
+/// Without a word: what every run of the gate needs.
+const DEFAULT: [What; 2] = [What::Tools, What::Clients];
 
 /// A cargo subcommand that the gate calls.
 struct Tool {
@@ -54,11 +62,12 @@ const TOOLS: [Tool; 3] = [
 const CLIENTS: &str = "crates/rerank-server/tests/clients/requirements.txt";
 
 pub(crate) fn run(args: &SetupArgs) -> Result<()> {
-    let usual = [What::Tools, What::Clients];
-    for what in if args.what.is_empty() { &usual[..] } else { &args.what } {
+    let asked = if args.what.is_empty() { DEFAULT.as_slice() } else { args.what.as_slice() };
+    for what in asked {
         match what {
             What::Tools => tools(args)?,
             What::Clients => python_clients(args)?,
+            What::Torch => torch::run(args.dry_run)?,
             What::Mlx => mlx::run(args.dry_run)?,
         }
     }

@@ -1,5 +1,6 @@
 //! Every fault of a plan happens when it is due, and only then.
 
+use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -30,6 +31,7 @@ fn load(plan: Plan) -> Box<dyn Backend> {
         device: Device::Cpu,
         dtype: DType::F32,
         threads: None,
+        options: BTreeMap::new(),
         max_length: LIMITS.max_length,
     };
     MockFactory::with_plan(plan).load(&spec).expect("the plan loads")

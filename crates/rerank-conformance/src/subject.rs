@@ -1,5 +1,6 @@
 //! A backend on one device in one dtype, and what cases do with it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -39,7 +40,14 @@ impl Subject {
     /// What loads `model` here.
     pub(crate) fn spec(&self, model: Arc<Model>) -> LoadSpec {
         let max_length = model.config.max_length();
-        LoadSpec { model, device: self.found.device, dtype: self.dtype, threads: None, max_length }
+        LoadSpec {
+            model,
+            device: self.found.device,
+            dtype: self.dtype,
+            threads: None,
+            max_length,
+            options: BTreeMap::new(),
+        }
     }
 
     /// Loads `model` and checks that the backend reports what was asked for.

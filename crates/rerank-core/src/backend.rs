@@ -1,5 +1,6 @@
 //! The two traits that a backend implements: one to load a model, one to score with it.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -16,6 +17,11 @@ pub trait BackendFactory: Sync {
     ///
     /// `Err` means that this backend cannot run here at all, and says why and what would help.
     fn probe(&self) -> Result<Vec<DeviceInfo>, Unavailable>;
+
+    /// Names of the options of its own that the backend takes in [`LoadSpec::options`]. Most have none.
+    fn options(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     /// Loads the model on `spec.device` in `spec.dtype`. Blocks; called on the thread that will own the result.
     ///
@@ -60,6 +66,25 @@ pub struct LoadSpec {
     pub threads: Option<NonZeroUsize>,
     /// The longest row that will be asked for, in tokens; at most [`crate::ModelConfig::max_length`].
     pub max_length: usize,
+    /// Options that only some backends take, by name. Whoever calls [`BackendFactory::load`] on a user's behalf calls
+    /// [`LoadSpec::refuse_unknown_options`] first.
+    pub options: BTreeMap<String, String>,
+}
+
+impl LoadSpec {
+    /// An option that `factory` does not take is refused by name, never ignored.
+    pub fn refuse_unknown_options(&self, factory: &dyn BackendFactory) -> Result<(), BackendError> {
+        match unknown_option(&self.options, factory) {
+            Some(reason) => Err(BackendError::unsupported(format!("backend `{}`: {reason}", factory.name()))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why `factory` cannot be given these options, if it cannot.
+pub fn unknown_option(options: &BTreeMap<String, String>, factory: &dyn BackendFactory) -> Option<String> {
+    let unknown = options.keys().find(|name| !factory.options().contains(&name.as_str()))?;
+    Some(format!("it takes no option `{unknown}`"))
 }
 
 /// Why a backend cannot run on this machine.

@@ -26,7 +26,7 @@ mod plan;
 mod score;
 mod weights;
 
-pub use backend::{Backend, BackendFactory, LoadSpec, Unavailable};
+pub use backend::{Backend, BackendFactory, LoadSpec, Unavailable, unknown_option};
 pub use batch::{BatchShape, RowLimits, TokenBatch, TokenBatchBuilder};
 pub use config::{Activation, Architecture, ModelConfig, PositionScheme};
 pub use device::{Device, ParseDeviceError};

@@ -1,5 +1,6 @@
 //! The library face: reranking inside a program, blocking, in a few lines.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -166,7 +167,14 @@ impl RerankerBuilder {
         };
         let (device, dtype) = choose(factory, self.device, self.dtype)?;
         let max_length = tokenizer.limits().max_length;
-        let spec = LoadSpec { model: Arc::new(model), device, dtype, threads: self.threads, max_length };
+        let spec = LoadSpec {
+            model: Arc::new(model),
+            device,
+            dtype,
+            threads: self.threads,
+            max_length,
+            options: BTreeMap::new(),
+        };
         let engine = Engine::start(self.options, factory, spec, tokenizer)?;
         block_on(engine.ready())?;
         Ok(Reranker { engine, truncation: self.truncation })

@@ -76,6 +76,7 @@ impl Worker {
 
     fn load(&self) -> Result<Box<dyn Backend>, BackendError> {
         let started = Instant::now();
+        self.shared.spec.refuse_unknown_options(self.factory)?;
         let mut backend = guard(|| self.factory.load(&self.shared.spec))?;
         if self.shared.options.warm_up {
             let len = self.limits.max_length.min(128);

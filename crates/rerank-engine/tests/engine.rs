@@ -1,5 +1,6 @@
 //! The engine under load and under faults, through its public face, over the mock backend.
 
+use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ fn started(plan: Plan, options: EngineOptions) -> Engine {
         device: Device::Cpu,
         dtype: DType::F32,
         threads: None,
+        options: BTreeMap::new(),
         max_length,
     };
     Engine::start(options, factory, spec, tokenizer).expect("the options are sound")
@@ -235,6 +237,7 @@ async fn a_model_that_cannot_be_loaded_is_reported_and_nothing_is_taken() {
         device: Device::Cuda(0),
         dtype: DType::F32,
         threads: None,
+        options: BTreeMap::new(),
         max_length: 512,
     };
     let engine = Engine::start(EngineOptions::default(), factory, spec, tokenizer).unwrap();
@@ -329,6 +332,7 @@ async fn options_that_cannot_work_are_refused_by_name() {
             device: Device::Cpu,
             dtype: DType::F32,
             threads: None,
+            options: BTreeMap::new(),
             max_length: 512,
         };
         Engine::start(options, &backend_mock::FACTORY, spec, tokenizer).err().unwrap().to_string()

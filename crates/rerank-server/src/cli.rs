@@ -78,6 +78,10 @@ pub struct ModelArgs {
     /// Number format: `f32`, `f16`, `bf16`, `int8`; `auto` takes the device's best
     #[arg(long, env = "RERANK_DTYPE", value_name = "DTYPE", default_value = "auto")]
     pub dtype: Wish<DType>,
+    /// TorchScript file that backend `torch` runs in the place of the model's weights: `forward(input_ids,
+    /// attention_mask, token_type_ids)` to one logit a row
+    #[arg(long, env = "RERANK_TORCH_MODULE", value_name = "FILE")]
+    pub torch_module: Option<PathBuf>,
     /// CPU threads that each worker computes with [default: the usable cores, shared between the workers]
     #[arg(long, env = "RERANK_THREADS", value_name = "N", value_parser = positive)]
     pub threads: Option<NonZeroUsize>,

@@ -1,5 +1,6 @@
 //! From the command line to one validated configuration: what the flags mean together.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroUsize;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use rerank_engine::EngineOptions;
 
 use crate::cli::{LimitArgs, ModelArgs, ServeArgs};
-use crate::select::Wishes;
+use crate::select::{BackendName, Wish, Wishes};
 
 /// Where a transport listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,9 +141,19 @@ pub fn engine_options(model: &ModelArgs, limits: Option<&LimitArgs>) -> EngineOp
     }
 }
 
-/// What the user wishes to run.
+/// What the user wishes to run. A TorchScript file names its backend, as an alias would.
 pub fn wishes(model: &ModelArgs) -> Wishes {
-    Wishes { backend: model.backend.clone(), device: model.device, dtype: model.dtype }
+    let backend = match (&model.backend, &model.torch_module) {
+        (Wish::Auto, Some(_)) => Wish::Named(BackendName::of("torch")),
+        (backend, _) => backend.clone(),
+    };
+    Wishes { backend, device: model.device, dtype: model.dtype, options: backend_options(model) }
+}
+
+/// What only some backends take, by the names under which [`rerank_core::LoadSpec`] has it.
+pub fn backend_options(model: &ModelArgs) -> BTreeMap<String, String> {
+    let module = model.torch_module.as_ref().map(|file| file.display().to_string());
+    module.map(|file| ("torch-module".to_owned(), file)).into_iter().collect()
 }
 
 /// Threads for sockets: protocol work is a small part of a request, and cores are worth more to tokenizer and backend.

@@ -38,7 +38,14 @@ pub fn start(args: &ModelArgs, options: EngineOptions) -> Result<Loading> {
     let (backend, device, dtype) = (selection.factory.name(), selection.device, selection.dtype);
     tracing::info!(model, backend, %device, %dtype, workers = options.workers, "loading");
     let max_length = tokenizer.limits().max_length;
-    let spec = LoadSpec { model: Arc::new(open.model), device, dtype, threads, max_length };
+    let spec = LoadSpec {
+        model: Arc::new(open.model),
+        device,
+        dtype,
+        threads,
+        max_length,
+        options: config::backend_options(args),
+    };
     let engine = Engine::start(options, selection.factory, spec, tokenizer)
         .with_context(|| format!("cannot serve `{model}`"))?;
     Ok(Loading { engine, model })

@@ -28,6 +28,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         dtype: selection.dtype,
         threads: args.model.threads,
         max_length: longest,
+        options: config::backend_options(&args.model),
     };
     let name = selection.factory.name();
     let backend = selection.factory.load(&spec)?;

@@ -3,10 +3,11 @@
 //! What is named is loaded or refused, never replaced. `auto` is a word that the user types: it takes the first backend
 //! that can run here and keeps the reason of every one it passed over.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use rerank_core::{BackendFactory, DType, Device, DeviceInfo};
+use rerank_core::{BackendFactory, DType, Device, DeviceInfo, unknown_option};
 
 /// What the user typed: `auto`, or the thing itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,13 @@ pub struct BackendName {
     device: Option<Device>,
 }
 
+impl BackendName {
+    /// A backend by its short name.
+    pub(crate) fn of(name: &str) -> Self {
+        Self { typed: name.to_owned(), name: name.to_owned(), device: None }
+    }
+}
+
 impl FromStr for BackendName {
     type Err = std::convert::Infallible;
 
@@ -56,6 +64,8 @@ pub struct Wishes {
     pub device: Wish<Device>,
     /// The dtype.
     pub dtype: Wish<DType>,
+    /// What only some backends take: the others do not fit.
+    pub options: BTreeMap<String, String>,
 }
 
 /// What to run, decided.
@@ -191,7 +201,7 @@ fn named(
         (Some(implied), _) => Wish::Named(implied),
         (None, device) => device,
     };
-    let (found, dtype) = fit(factory, device, wishes.dtype)
+    let (found, dtype) = fit(factory, device, wishes)
         .map_err(|reason| SelectError::Unusable { name: factory.name(), reason })?;
     Ok(Selection { factory, device: found.device, device_name: found.name, dtype, rejected: Vec::new() })
 }
@@ -204,7 +214,7 @@ fn automatic(wishes: &Wishes, compiled: &[&'static dyn BackendFactory]) -> Resul
             if BY_NAME_ONLY.contains(&backend) {
                 return Err(format!("only taken when named: `--backend {backend}`"));
             }
-            fit(factory, wishes.device, wishes.dtype)
+            fit(factory, wishes.device, wishes)
         })
         .collect();
     // A GPU beats any kernel for the CPU; among equals the registry's order decides.
@@ -237,8 +247,11 @@ fn automatic(wishes: &Wishes, compiled: &[&'static dyn BackendFactory]) -> Resul
 fn fit(
     factory: &dyn BackendFactory,
     device: Wish<Device>,
-    dtype: Wish<DType>,
+    &Wishes { dtype, ref options, .. }: &Wishes,
 ) -> Result<(DeviceInfo, DType), String> {
+    if let Some(reason) = unknown_option(options, factory) {
+        return Err(reason);
+    }
     let devices = factory.probe().map_err(|unavailable| unavailable.reason)?;
     let candidates: Vec<&DeviceInfo> = match device {
         Wish::Auto => devices.iter().collect(),
@@ -247,7 +260,10 @@ fn fit(
     if candidates.is_empty() {
         let Wish::Named(wanted) = device else { return Err("it found no device".to_owned()) };
         let has = join(devices.iter().map(|info| info.device));
-        return Err(format!("it has no device `{wanted}` here (has: {has}){}", remedy(wanted)));
+        return Err(format!(
+            "it has no device `{wanted}` here (has: {has}){}",
+            remedy(factory.name(), wanted)
+        ));
     }
     let found = candidates.iter().find_map(|info| match dtype {
         Wish::Auto => info.dtypes.first().map(|&best| (*info, best)),
@@ -263,9 +279,11 @@ fn fit(
     }
 }
 
-/// What makes a device appear: it may be the build's features that lack, not the machine.
-fn remedy(device: Device) -> &'static str {
+/// What makes a device appear: it may be the build's features that lack, not the machine. libtorch's devices are those
+/// of the libtorch at hand.
+fn remedy(backend: &str, device: Device) -> &'static str {
     match device {
+        _ if backend == "torch" => "",
         Device::Cuda(_) if !cfg!(feature = "cuda") => "; this build is without the feature `cuda`",
         Device::Metal if !cfg!(feature = "metal") => "; this build is without the feature `metal`",
         _ => "",
@@ -321,6 +339,7 @@ mod tests {
             backend: backend.parse().unwrap(),
             device: device.parse().unwrap(),
             dtype: dtype.parse().unwrap(),
+            options: BTreeMap::new(),
         };
         match select(&wishes, compiled, KNOWN) {
             Ok(selection) => format!("{selection:?}"),
@@ -355,6 +374,19 @@ mod tests {
         insta::assert_snapshot!(choose("candle", "cuda:1", "auto", &[&CANDLE]), @"backend `candle` cannot be used: it has no device `cuda:1` here (has: cuda:0, cpu); this build is without the feature `cuda`");
         insta::assert_snapshot!(choose("candle", "cpu", "f16", &[&CANDLE]), @"backend `candle` cannot be used: it cannot compute in `f16` (can: f32, bf16 on `cpu`)");
         insta::assert_snapshot!(choose("candle", "auto", "int8", &[&CANDLE]), @"backend `candle` cannot be used: it cannot compute in `int8` (can: f16, f32 on `cuda:0`, f32, bf16 on `cpu`)");
+    }
+
+    #[test]
+    fn an_option_that_a_backend_does_not_take_rules_it_out() {
+        let options = BTreeMap::from([("module".to_owned(), "x".to_owned())]);
+        let wishes = Wishes { backend: Wish::Auto, device: Wish::Auto, dtype: Wish::Auto, options };
+        let named = Wishes { backend: Wish::Named(BackendName::of("candle")), ..wishes.clone() };
+        let refused = |wishes| select(wishes, &[&CANDLE], KNOWN).unwrap_err().to_string();
+        insta::assert_snapshot!(refused(&named), @"backend `candle` cannot be used: it takes no option `module`");
+        insta::assert_snapshot!(refused(&wishes), @r"
+        no backend can be used:
+          candle: it takes no option `module`
+        ");
     }
 
     #[test]

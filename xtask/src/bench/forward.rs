@@ -25,15 +25,15 @@ use super::{
 use crate::{
     model,
     process::{self, cargo, command, root},
+    setup,
 };
 
 const SHAPES: [&str; 4] = ["32x128", "8x128", "1x128", "mix32"];
 const TORCH: &str = "torch-eager";
 const TORCH_SORTED: &str = "torch-eager, sorted by 8";
 const TORCH_SCRIPT: &str = "crates/rerank-conformance/scripts/torch_forward.py";
-/// What the reference logits were made with, and what `--torch-python setup` installs.
-const TORCH_REQUIREMENTS: [&str; 4] =
-    ["torch==2.13.0", "transformers==5.23.0", "safetensors==0.8.0", "numpy==2.4.6"];
+/// What the reference logits were made with, and what `--torch-python setup` adds to PyTorch.
+const TORCH_REQUIREMENTS: [&str; 3] = ["transformers==5.23.0", "safetensors==0.8.0", "numpy==2.4.6"];
 /// Seconds of each shape, of its warm-up, and rounds, unless overridden.
 const DEFAULTS: (u64, u64, u64) = (4, 2, 5);
 
@@ -242,16 +242,14 @@ fn build(package: &str, features: &[String]) -> Result<PathBuf> {
     bail!("cargo names no program for the forward bench of {package}")
 }
 
-/// A Python with torch and transformers under target/, made once.
+/// The Python of `cargo xtask setup torch`, with what the script needs besides.
 fn torch_environment() -> Result<PathBuf> {
-    let folder = workshop().join("torch");
-    let (python, stamp) = (folder.join("bin/python"), folder.join("requirements.txt"));
+    let python = setup::torch::environment()?;
+    let stamp = python.with_file_name("yardstick.txt");
     let wanted = TORCH_REQUIREMENTS.join("\n");
     if fs::read_to_string(&stamp).is_ok_and(|there| there == wanted) {
         return Ok(python);
     }
-    process::run(command("python3").args(["-m", "venv", "--clear"]).arg(&folder))
-        .context("Python 3.11 or newer with its venv module is needed (Debian: python3-venv)")?;
     process::run(command(&python).args(["-m", "pip", "install", "--quiet"]).args(TORCH_REQUIREMENTS))?;
     fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(python)

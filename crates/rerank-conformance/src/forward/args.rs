@@ -1,5 +1,6 @@
 //! The command line of a forward bench.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,6 +51,7 @@ impl Args {
             device: self.device,
             dtype: self.dtype,
             threads: self.threads,
+            options: BTreeMap::new(),
         })
     }
 }

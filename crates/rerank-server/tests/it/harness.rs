@@ -1,5 +1,6 @@
 //! A server in this process on ports of its own, over a mock backend that follows a plan.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +71,7 @@ impl Setup {
             device: Device::Cpu,
             dtype: DType::F32,
             threads: None,
+            options: BTreeMap::new(),
         };
         // A factory is a static by contract; the few bytes live as long as the test process.
         let factory: &'static MockFactory = Box::leak(Box::new(MockFactory::with_plan(self.plan)));

@@ -19,4 +19,6 @@ mod parity;
 mod schema;
 mod shutdown;
 mod telemetry;
+#[cfg(feature = "torch")]
+mod torch;
 mod workers;

@@ -2,9 +2,9 @@
 //!
 //! mlx-sys, under mlx-rs, has a build script for macOS alone: it fetches MLX's source from GitHub and builds it with
 //! Apple's tools. MLX itself also runs on Linux, on its CPU device, and there is a wheel with a shared library. What is
-//! missing between the two is made here: mlx-c, whose source mlx-sys carries, and Rust bindings to it. Cargo is then told not to
-//! run the build script but to link to this. The module can go when mlx-sys builds on Linux; docs/mlx-on-linux.md has
-//! the whole story.
+//! missing between the two is made here: mlx-c, whose source mlx-sys carries, and Rust bindings to it. Cargo is then told
+//! not to run the build script but to link to this. The module can go when mlx-sys builds on Linux;
+//! docs/mlx-on-linux.md has the whole story.
 
 use std::{
     fs,

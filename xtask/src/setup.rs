@@ -28,7 +28,7 @@ enum What {
     Tools,
     /// The Python clients that call the server in its tests
     Clients,
-    /// libtorch, for the backend `torch`: 5.6 GB from PyPI, or the one that LIBTORCH or `python3` has
+    /// libtorch, for the backend `torch`: a download of 5.6 GB, or the one that LIBTORCH or `python3` has
     Torch,
 }
 

@@ -29,7 +29,7 @@ enum What {
     Tools,
     /// The Python clients that call the server in its tests
     Clients,
-    /// libtorch, for the backend `torch`: 5.6 GB from PyPI, or the one that LIBTORCH or `python3` has
+    /// libtorch, for the backend `torch`: a download of 5.6 GB, or the one that LIBTORCH or `python3` has
     Torch,
     /// MLX, for the backend `mlx`: some minutes, from PyPI and crates.io
     Mlx,

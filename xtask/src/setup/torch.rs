@@ -82,7 +82,7 @@ fn named(noted: &str) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// Whether a folder holds the headers of the right version, as both PyPI's packages and PyTorch's archives do.
+/// Whether a folder holds the headers of the right version, as both a Python package and an archive of libtorch do.
 fn is_libtorch(folder: &Path) -> bool {
     let header = fs::read_to_string(folder.join("include/torch/headeronly/version.h")).unwrap_or_default();
     version_in(&header).as_deref() == Some(VERSION)

@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     status: watch::Sender<Status>,
     /// Told whenever the last request in flight leaves.
     idle: watch::Sender<()>,
+    /// Workers that hold a backend.
+    pub(crate) serving: watch::Sender<usize>,
     pub(crate) options: EngineOptions,
     pub(crate) spec: LoadSpec,
 }
@@ -123,6 +125,7 @@ impl Engine {
             health: Mutex::default(),
             status: watch::Sender::new(Status::Loading),
             idle: watch::Sender::new(()),
+            serving: watch::Sender::new(0),
             options,
             spec,
         });
@@ -197,7 +200,9 @@ impl Engine {
         self.submit(Texts::Pairs(pairs), truncation, deadline, timeline).await
     }
 
-    /// Takes no new requests, waits for those in flight, and ends the workers.
+    /// Takes no new requests, waits for those in flight, and ends the workers: returns when each has dropped its backend, since
+    /// a backend's libraries may not survive that the process ends while it is being dropped. A worker that is still
+    /// loading is not waited for.
     pub async fn drain(&self) {
         let shared = self.shared();
         shared.health().draining = true;
@@ -208,6 +213,8 @@ impl Engine {
             let _ = idle.changed().await;
         }
         shared.queue.close();
+        // The sender lives in `self`, so the wait ends with a count.
+        let _ = shared.serving.subscribe().wait_for(|workers| *workers == 0).await;
     }
 
     async fn submit(

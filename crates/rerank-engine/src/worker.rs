@@ -28,6 +28,22 @@ enum Stop {
     Lost(String),
 }
 
+/// Counts a worker while it holds a backend.
+struct Serving(Arc<Shared>);
+
+impl Serving {
+    fn enter(shared: &Arc<Shared>) -> Self {
+        shared.serving.send_modify(|workers| *workers += 1);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.serving.send_modify(|workers| *workers -= 1);
+    }
+}
+
 impl Worker {
     pub(crate) fn spawn(self) {
         let name = format!("rerank-{}-{}", self.factory.name(), self.index);
@@ -42,7 +58,10 @@ impl Worker {
         let mut loaded_before = false;
         loop {
             match self.load() {
-                Ok(mut backend) => {
+                Ok(backend) => {
+                    let _serving = Serving::enter(&self.shared);
+                    // Moved to be dropped first: whoever waits for the workers wants the backend gone.
+                    let mut backend = backend;
                     (retry, loaded_before) = (FIRST_RETRY, true);
                     let policy = BatchPolicy::new(
                         backend.info(),

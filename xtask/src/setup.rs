@@ -31,7 +31,7 @@ enum What {
     Clients,
     /// libtorch, for the backend `torch`: a download of 5.6 GB, or the one that LIBTORCH or `python3` has
     Torch,
-    /// MLX, for the backend `mlx`: some minutes, from PyPI and crates.io
+    /// MLX, for the backend `mlx`: some minutes of downloads and compiling
     Mlx,
 }
 

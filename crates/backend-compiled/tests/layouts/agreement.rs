@@ -1,6 +1,7 @@
 //! The property that tests and the fuzz target share: however a batch is laid out, every kernel and every number of
 //! threads gives the logits of the portable kernel.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use backend_compiled::CompiledFactory;
@@ -33,6 +34,7 @@ impl Agreement {
                 dtype,
                 threads: NonZeroUsize::new(threads),
                 max_length,
+                options: BTreeMap::new(),
             };
             CompiledFactory::on(cpu).load(&spec).expect("the portable form takes every dtype")
         };

@@ -236,7 +236,14 @@ mod tests {
 
     fn spec(dtype: DType) -> LoadSpec {
         let model = GoldenModel::RerankTiny.model();
-        LoadSpec { max_length: model.config.max_length(), model, device: Device::Cpu, dtype, threads: None }
+        LoadSpec {
+            max_length: model.config.max_length(),
+            model,
+            device: Device::Cpu,
+            dtype,
+            threads: None,
+            options: std::collections::BTreeMap::new(),
+        }
     }
 
     fn filler(spec: &LoadSpec, rows: usize, len: usize) -> TokenBatch {

@@ -9,6 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::setup::torch;
+
 /// What cargo sets for the program it runs. Inherited by a nested cargo, these make build scripts that watch them
 /// (ring's does) run again, so that one command's build would undo another's.
 const SET_BY_CARGO_RUN: [&str; 5] =
@@ -27,6 +29,9 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
         if SET_BY_CARGO_RUN.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             command.env_remove(name);
         }
+    }
+    if torch::is_configured() {
+        command.env_remove("LIBTORCH");
     }
     command
 }

@@ -5,6 +5,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::LazyLock,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -20,9 +21,9 @@ const WHERE: &str = "import importlib.metadata, importlib.util, os; \
 
 /// Finds or installs libtorch and notes where it is.
 pub(super) fn run(dry_run: bool) -> Result<()> {
-    let note = root().join("target/torch/cargo.toml");
+    let note = note();
     let noted = fs::read_to_string(&note).unwrap_or_default();
-    let found = match named(&noted)? {
+    let found = match named()? {
         Some(folder) => Some(folder),
         None => package(Path::new("python3")),
     };
@@ -38,8 +39,7 @@ pub(super) fn run(dry_run: bool) -> Result<()> {
         }
     };
     println!("libtorch {VERSION} in {}", folder.display());
-    let words =
-        format!("[env]\nLIBTORCH = {{ value = {:?}, relative = false }}\n", folder.display().to_string());
+    let words = note_for(&folder);
     if dry_run || words == noted {
         return Ok(());
     }
@@ -69,17 +69,39 @@ fn environment_folder() -> PathBuf {
     root().join("target/torch/environment")
 }
 
-/// The libtorch that LIBTORCH names. Under cargo it is always set: by a person, by the note of an earlier run, which is
-/// void if what it names has gone, or to the folder that says that there is none.
-fn named(noted: &str) -> Result<Option<PathBuf>> {
+/// Whether LIBTORCH comes from `.cargo/config.toml`, as it does under cargo unless a person set it: the folder that says
+/// that there is no libtorch, or what an earlier run noted. Cargo passes it to the programs that it runs, and believes what
+/// it inherits more than its configuration, so a cargo started from here must not inherit what is about to change.
+pub(crate) fn is_configured() -> bool {
+    static IS_CONFIGURED: LazyLock<bool> = LazyLock::new(|| {
+        let noted = fs::read_to_string(note()).unwrap_or_default();
+        env::var_os("LIBTORCH").is_some_and(|folder| is_from_configuration(Path::new(&folder), &noted))
+    });
+    *IS_CONFIGURED
+}
+
+fn is_from_configuration(folder: &Path, noted: &str) -> bool {
+    folder.ends_with("crates/backend-torch/absent") || noted == note_for(folder)
+}
+
+/// The libtorch that LIBTORCH names, if there is one. That a person named none is an error; what an earlier run noted may
+/// have gone since.
+fn named() -> Result<Option<PathBuf>> {
     let Some(folder) = env::var_os("LIBTORCH").map(PathBuf::from) else { return Ok(None) };
     if is_libtorch(&folder) {
         return Ok(Some(folder));
     }
-    let is_ours =
-        folder.ends_with("crates/backend-torch/absent") || noted.contains(&*folder.to_string_lossy());
-    ensure!(is_ours, "LIBTORCH is {}, where there is no libtorch {VERSION}", folder.display());
+    ensure!(is_configured(), "LIBTORCH is {}, where there is no libtorch {VERSION}", folder.display());
     Ok(None)
+}
+
+/// Where cargo is told of the libtorch that was found.
+fn note() -> PathBuf {
+    root().join("target/torch/cargo.toml")
+}
+
+fn note_for(libtorch: &Path) -> String {
+    format!("[env]\nLIBTORCH = {{ value = {:?}, relative = false }}\n", libtorch.display().to_string())
 }
 
 /// Whether a folder holds the headers of the right version, as both a Python package and an archive of libtorch do.
@@ -115,6 +137,15 @@ mod tests {
             "#define TORCH_VERSION_MAJOR 2\n#define TORCH_VERSION_MINOR 13\n#define TORCH_VERSION_PATCH 0\n";
         assert_eq!(version_in(header).as_deref(), Some("2.13.0"));
         assert_eq!(version_in("#define TORCH_VERSION_MAJOR 2"), None);
+    }
+
+    #[test]
+    fn what_cargo_was_told_is_not_taken_for_a_persons_word() {
+        let libtorch = Path::new("/opt/libtorch");
+        assert!(is_from_configuration(&root().join("crates/backend-torch/absent"), ""));
+        assert!(is_from_configuration(libtorch, &note_for(libtorch)));
+        assert!(!is_from_configuration(libtorch, &note_for(Path::new("/opt/libtorch/other"))));
+        assert!(!is_from_configuration(libtorch, ""));
     }
 
     #[test]

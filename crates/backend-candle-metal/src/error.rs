@@ -1,18 +1,7 @@
 //! candle's errors, sorted by what the caller does next.
 
 use candle_core::Error;
-use rerank_core::{BackendError, BatchShape};
-
-/// What a driver's message means for the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    /// This batch did not fit.
-    OutOfMemory,
-    /// The context is broken: every later call fails too.
-    DeviceLost,
-    /// This call failed.
-    Call,
-}
+use rerank_core::{BackendError, BatchShape, Fault};
 
 /// Messages of the drivers that mean more than a failed call. CUDA and cuBLAS print the constant's name, Metal prints
 /// the constant or, for a buffer that it did not give, what it was to be.
@@ -57,30 +46,16 @@ const FAULTS: &[(&str, Fault)] = &[
     ("kIOGPUCommandBufferCallbackErrorTimeout", Fault::DeviceLost),
 ];
 
-fn fault(message: &str) -> Fault {
-    FAULTS.iter().find(|(text, _)| message.contains(text)).map_or(Fault::Call, |&(_, fault)| fault)
-}
-
 /// Sorts an error of a forward pass over a batch of this shape.
 pub(crate) fn scoring(error: Error, shape: BatchShape) -> BackendError {
     let message = error.to_string();
-    match fault(&message) {
-        Fault::OutOfMemory => BackendError::OutOfMemory { shape },
-        Fault::DeviceLost => BackendError::device_lost_from(first_line(&message), error),
-        Fault::Call => BackendError::inference_from(first_line(&message), error),
-    }
+    Fault::find(FAULTS, &message).scoring(shape, first_line(&message), error)
 }
 
 /// Sorts an error of loading: whatever it was, the model is not on the device.
 pub(crate) fn loading(error: Error) -> BackendError {
     let message = error.to_string();
-    let what = match fault(&message) {
-        Fault::OutOfMemory => {
-            "the weights do not fit into the device's memory: choose a smaller dtype or model"
-        }
-        Fault::DeviceLost | Fault::Call => first_line(&message),
-    };
-    BackendError::load_from(what, error)
+    Fault::find(FAULTS, &message).loading(first_line(&message), error)
 }
 
 /// candle appends a backtrace after the message where `RUST_BACKTRACE` is set.
@@ -91,9 +66,9 @@ fn first_line(message: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use candle_core::Error;
-    use rerank_core::{BackendError, BatchShape};
+    use rerank_core::{BackendError, BatchShape, Fault};
 
-    use super::{Fault, fault, loading, scoring};
+    use super::{FAULTS, loading, scoring};
 
     const SHAPE: BatchShape = BatchShape { rows: 32, max_len: 128, tokens: 4096 };
 
@@ -155,9 +130,13 @@ mod tests {
 
     #[test]
     fn no_message_hides_another() {
-        for (index, (text, expected)) in super::FAULTS.iter().enumerate() {
-            assert_eq!(fault(text), *expected, "entry {index}, `{text}`, is shadowed by an earlier one");
+        for (index, (text, expected)) in FAULTS.iter().enumerate() {
+            assert_eq!(
+                Fault::find(FAULTS, text),
+                *expected,
+                "entry {index}, `{text}`, is hidden by an earlier one"
+            );
         }
-        assert_eq!(fault("CUDA_ERROR_NOT_FOUND"), Fault::Call);
+        assert_eq!(Fault::find(FAULTS, "CUDA_ERROR_NOT_FOUND"), Fault::Call);
     }
 }

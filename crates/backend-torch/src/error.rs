@@ -1,18 +1,7 @@
 //! libtorch's errors, sorted by what the caller does next.
 
-use rerank_core::{BackendError, BatchShape};
+use rerank_core::{BackendError, BatchShape, Fault};
 use tch::TchError;
-
-/// What a message means for the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    /// This batch did not fit.
-    OutOfMemory,
-    /// The context is broken: every later call fails too.
-    DeviceLost,
-    /// This call failed.
-    Call,
-}
 
 /// Messages that mean more than a failed call: of libtorch's allocators, of CUDA's runtime (`cudaGetErrorString`) and of
 /// its libraries. tch hands on the text of a C++ exception, not its class.
@@ -37,7 +26,7 @@ const FAULTS: &[(&str, Fault)] = &[
     ("unspecified launch failure", Fault::DeviceLost),
     ("uncorrectable ECC error encountered", Fault::DeviceLost),
     ("uncorrectable NVLink error detected", Fault::DeviceLost),
-    ("all CUDA-capable devices are busy or unavailable", Fault::DeviceLost),
+    ("busy or unavailable", Fault::DeviceLost),
     ("no CUDA-capable device is detected", Fault::DeviceLost),
     ("driver shutting down", Fault::DeviceLost),
     ("context is destroyed", Fault::DeviceLost),
@@ -50,30 +39,16 @@ const FAULTS: &[(&str, Fault)] = &[
     ("CUDNN_STATUS_INTERNAL_ERROR", Fault::DeviceLost),
 ];
 
-fn fault(message: &str) -> Fault {
-    FAULTS.iter().find(|(text, _)| message.contains(text)).map_or(Fault::Call, |&(_, fault)| fault)
-}
-
 /// Sorts an error of a forward pass over a batch of this shape.
 pub(crate) fn scoring(error: TchError, shape: BatchShape) -> BackendError {
     let message = text(&error);
-    match fault(&message) {
-        Fault::OutOfMemory => BackendError::OutOfMemory { shape },
-        Fault::DeviceLost => BackendError::device_lost_from(brief(&message), error),
-        Fault::Call => BackendError::inference_from(brief(&message), error),
-    }
+    Fault::find(FAULTS, &message).scoring(shape, brief(&message), error)
 }
 
 /// Sorts an error of loading: whatever it was, the model is not on the device.
 pub(crate) fn loading(error: TchError) -> BackendError {
     let message = text(&error);
-    let what = match fault(&message) {
-        Fault::OutOfMemory => {
-            "the weights do not fit into the device's memory: choose a smaller dtype or model"
-        }
-        Fault::DeviceLost | Fault::Call => brief(&message),
-    };
-    BackendError::load_from(what, error)
+    Fault::find(FAULTS, &message).loading(brief(&message), error)
 }
 
 /// What libtorch said, without tch's word for whose error it is.
@@ -92,10 +67,10 @@ pub(crate) fn brief(message: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use rerank_core::{BackendError, BatchShape};
+    use rerank_core::{BackendError, BatchShape, Fault};
     use tch::TchError;
 
-    use super::{FAULTS, brief, fault, loading, scoring};
+    use super::{FAULTS, brief, loading, scoring};
 
     const SHAPE: BatchShape = BatchShape { rows: 32, max_len: 128, tokens: 4096 };
 
@@ -152,7 +127,11 @@ mod tests {
     #[test]
     fn no_message_hides_another() {
         for (index, (text, expected)) in FAULTS.iter().enumerate() {
-            assert_eq!(fault(text), *expected, "entry {index}, `{text}`, is shadowed by an earlier one");
+            assert_eq!(
+                Fault::find(FAULTS, text),
+                *expected,
+                "entry {index}, `{text}`, is hidden by an earlier one"
+            );
         }
     }
 

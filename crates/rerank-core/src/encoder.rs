@@ -59,6 +59,22 @@ pub struct HeadWeights {
     pub out: Dense,
 }
 
+impl EmbeddingWeights {
+    /// `[positions * types, hidden]`: the sum of every position and every type, types fastest, so that a token looks up
+    /// one row where it would two.
+    #[must_use]
+    pub fn position_type_sums(&self) -> Vec<f32> {
+        let hidden = self.norm.weight.len();
+        let mut sums = Vec::with_capacity(self.position.len() / hidden * self.token_type.len());
+        for position in self.position.chunks_exact(hidden) {
+            for token_type in self.token_type.chunks_exact(hidden) {
+                sums.extend(position.iter().zip(token_type).map(|(a, b)| a + b));
+            }
+        }
+        sums
+    }
+}
+
 impl Dense {
     /// The first `outputs` outputs, and the others.
     #[must_use]

@@ -8,7 +8,7 @@
 //! - [`TokenBatch`]: rows laid end to end with `cu_seqlens`. It is validated once, when it is built: a backend can
 //!   rely on every id being inside the vocabulary and every row being short enough, and repeats no check.
 //! - [`Model`]: [`ModelConfig`] and [`Weights`] under canonical names, whatever the checkpoint called its tensors.
-//! - [`BackendError`]: failures by what the caller does next.
+//! - [`BackendError`]: failures by what the caller does next, and [`Fault`], which sorts the messages of drivers so.
 //!
 //! Deliberately absent: tokenising, queues, threads, clocks, `async`, transports, downloads, and the name of any backend.
 
@@ -19,6 +19,7 @@ mod device;
 mod dtype;
 mod encoder;
 mod error;
+mod fault;
 mod info;
 mod model;
 mod pad;
@@ -33,6 +34,7 @@ pub use device::{Device, ParseDeviceError};
 pub use dtype::{DType, ParseDTypeError};
 pub use encoder::{Dense, EmbeddingWeights, HeadWeights, LayerWeights, Norm};
 pub use error::{BackendError, BoxError};
+pub use fault::Fault;
 pub use info::{BackendInfo, DeviceInfo, Layout, ShapePolicy};
 pub use model::Model;
 pub use pad::PaddedBatch;

@@ -6,7 +6,6 @@
 use candle_core::{DType, Device, Result, Tensor};
 use rerank_core::{BackendError, Dense, LayerWeights, Model, Norm, TokenBatch};
 
-use super::padded::places;
 use super::spans;
 use crate::cuda::{
     Activate, AddNorm, Attend, AttendFirst, Embed, Indices, Kernels, LayerNorm, Score, Span, TakeFirst,
@@ -67,7 +66,7 @@ impl FusedModel {
         let upload = Upload { device, dtype, epsilon: config.layer_norm_eps as f32 };
         let kernels = Kernels::load(device, dtype, config).map_err(error::loading)?;
         let embedding = model.embeddings()?;
-        let place = places(&embedding.position, &embedding.token_type, hidden);
+        let place = embedding.position_type_sums();
         let mut layers = Vec::with_capacity(config.layers - 1);
         for index in 0..config.layers - 1 {
             let (layer, projections) = fold(model.layer(index)?, hidden, heads);

@@ -68,7 +68,7 @@ impl PaddedModel {
         let config = &model.config;
         let upload = Upload { device, dtype, epsilon: config.layer_norm_eps as f32 };
         let embedding = model.embeddings()?;
-        let place = places(&embedding.position, &embedding.token_type, config.hidden_size);
+        let place = embedding.position_type_sums();
         let (mut layers, last) = (Vec::with_capacity(config.layers - 1), config.layers - 1);
         for index in 0..last {
             let (layer, projections) = split(model.layer(index)?, config.hidden_size, config.heads);
@@ -251,15 +251,4 @@ fn join((mut first, second): (Dense, Dense)) -> Dense {
     first.weight.extend(second.weight);
     first.bias.extend(second.bias);
     first
-}
-
-/// `[positions * types, hidden]`: the sums of every position and every type, types fastest.
-pub(super) fn places(positions: &[f32], types: &[f32], hidden: usize) -> Vec<f32> {
-    let mut places = Vec::with_capacity(positions.len() / hidden * types.len());
-    for position in positions.chunks_exact(hidden) {
-        for token_type in types.chunks_exact(hidden) {
-            places.extend(position.iter().zip(token_type).map(|(a, b)| a + b));
-        }
-    }
-    places
 }

@@ -7,18 +7,7 @@
 use std::collections::TryReserveError;
 
 use mlx_rs::error::{AsSliceError, Exception};
-use rerank_core::{BackendError, BatchShape};
-
-/// What a message means for the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    /// This batch did not fit.
-    OutOfMemory,
-    /// The GPU dropped what it was given: the model is loaded again.
-    DeviceLost,
-    /// This call failed.
-    Call,
-}
+use rerank_core::{BackendError, BatchShape, Fault};
 
 /// Parts of messages that mean more than a failed call: of MLX's allocators, of C++, of Metal.
 const FAULTS: &[(&str, Fault)] = &[
@@ -36,10 +25,6 @@ const FAULTS: &[(&str, Fault)] = &[
     ("kIOGPUCommandBufferCallbackErrorTimeout", Fault::DeviceLost),
 ];
 
-fn fault(message: &str) -> Fault {
-    FAULTS.iter().find(|(text, _)| message.contains(text)).map_or(Fault::Call, |&(_, fault)| fault)
-}
-
 /// An error of a forward pass, wherever mlx-rs noticed it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MlxError {
@@ -54,39 +39,38 @@ pub(super) enum MlxError {
     Logits(#[from] AsSliceError),
 }
 
+impl MlxError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Room(_) => Fault::OutOfMemory,
+            Self::Graph(_) | Self::Logits(_) => Fault::find(FAULTS, &self.to_string()),
+        }
+    }
+}
+
 /// Sorts an error of a forward pass over a batch of this shape.
 pub(super) fn scoring(error: MlxError, shape: BatchShape) -> BackendError {
-    let message = error.to_string();
-    let fault = if matches!(error, MlxError::Room(_)) { Fault::OutOfMemory } else { fault(&message) };
-    match fault {
-        Fault::OutOfMemory => {
-            // What MLX keeps for later is what the halves need now; where that fails too, they say so themselves.
-            let _ = mlx_rs::memory::clear_cache();
-            BackendError::OutOfMemory { shape }
-        }
-        Fault::DeviceLost => BackendError::device_lost_from(message, error),
-        Fault::Call => BackendError::inference_from(message, error),
+    let fault = error.fault();
+    if fault == Fault::OutOfMemory {
+        // What MLX keeps for later is what the halves need now; where that fails too, they say so themselves.
+        let _ = mlx_rs::memory::clear_cache();
     }
+    fault.scoring(shape, error.to_string(), error)
 }
 
 /// Sorts an error of loading: whatever it was, the model is not on the device.
 pub(super) fn loading(error: impl Into<MlxError>) -> BackendError {
     let error = error.into();
-    let message = error.to_string();
-    let what = match fault(&message) {
-        Fault::Call | Fault::DeviceLost if !matches!(error, MlxError::Room(_)) => message,
-        _ => "the weights do not fit into the device's memory: choose a smaller dtype or model".to_owned(),
-    };
-    BackendError::load_from(what, error)
+    error.fault().loading(error.to_string(), error)
 }
 
 #[cfg(test)]
 mod tests {
     use mlx_rs::Array;
     use mlx_rs::error::Exception;
-    use rerank_core::{BackendError, BatchShape};
+    use rerank_core::{BackendError, BatchShape, Fault};
 
-    use super::{Fault, fault, loading, scoring};
+    use super::{FAULTS, loading, scoring};
     use crate::runtime::memory::room_for;
 
     const SHAPE: BatchShape = BatchShape { rows: 32, max_len: 128, tokens: 4096 };
@@ -141,9 +125,13 @@ mod tests {
 
     #[test]
     fn no_message_hides_another() {
-        for (index, (text, expected)) in super::FAULTS.iter().enumerate() {
-            assert_eq!(fault(text), *expected, "entry {index}, `{text}`, is shadowed by an earlier one");
+        for (index, (text, expected)) in FAULTS.iter().enumerate() {
+            assert_eq!(
+                Fault::find(FAULTS, text),
+                *expected,
+                "entry {index}, `{text}`, is hidden by an earlier one"
+            );
         }
-        assert_eq!(fault("[matmul] shapes do not match"), Fault::Call);
+        assert_eq!(Fault::find(FAULTS, "[matmul] shapes do not match"), Fault::Call);
     }
 }

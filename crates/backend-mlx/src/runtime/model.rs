@@ -107,7 +107,7 @@ fn upload(model: &Model, encoder: Encoder) -> std::result::Result<Vec<Array>, Ba
     let embedding = model.embeddings()?;
     let mut embed = || {
         upload.matrix(&embedding.word, hidden)?;
-        upload.matrix(&places(&embedding.position, &embedding.token_type, hidden), hidden)?;
+        upload.matrix(&embedding.position_type_sums(), hidden)?;
         upload.norm(&embedding.norm)
     };
     embed().map_err(error::loading)?;
@@ -213,17 +213,6 @@ impl Encoder {
             Activation::Silu => x.multiply(sigmoid(x)?),
         }
     }
-}
-
-/// `[positions * types, hidden]`: the sums of every position and every type, types fastest.
-fn places(positions: &[f32], types: &[f32], hidden: usize) -> Vec<f32> {
-    let mut places = Vec::with_capacity(positions.len() / hidden * types.len());
-    for position in positions.chunks_exact(hidden) {
-        for token_type in types.chunks_exact(hidden) {
-            places.extend(position.iter().zip(token_type).map(|(a, b)| a + b));
-        }
-    }
-    places
 }
 
 #[cfg(test)]

@@ -34,9 +34,7 @@ impl Backend for MockBackend {
         if !delay.is_zero() {
             std::thread::sleep(delay);
         }
-        if self.plan.oom_above.is_some_and(|rows| batch.rows() > rows.get()) {
-            return Err(BackendError::OutOfMemory { shape: batch.shape() });
-        }
+        self.fits(batch)?;
         if self.due(self.plan.lose_device_every) {
             return Err(BackendError::DeviceLost {
                 what: "planned loss of the device".to_owned(),
@@ -60,8 +58,17 @@ impl Backend for MockBackend {
         Ok(logits)
     }
 
-    fn warm_up(&mut self, _filler: &TokenBatch) -> Result<(), BackendError> {
+    fn warm_up(&mut self, filler: &TokenBatch) -> Result<(), BackendError> {
         // Nothing to allocate or compile, and a filler batch would shift the count that plans are written against.
+        self.fits(filler)
+    }
+}
+
+impl MockBackend {
+    fn fits(&self, batch: &TokenBatch) -> Result<(), BackendError> {
+        if self.plan.oom_above.is_some_and(|rows| batch.rows() > rows.get()) {
+            return Err(BackendError::OutOfMemory { shape: batch.shape() });
+        }
         Ok(())
     }
 }

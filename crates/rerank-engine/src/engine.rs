@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rerank_core::{BackendFactory, BackendInfo, LoadSpec, ModelConfig};
@@ -13,7 +14,7 @@ use crate::pool::TokenizerPool;
 use crate::queue::Queue;
 use crate::request::Pending;
 use crate::telemetry::Sources;
-use crate::worker::Worker;
+use crate::worker::{THREADS, Worker};
 use crate::{
     BatchPolicy, EngineError, EngineOptions, PairTokenizer, RerankRequest, ScoreRequest, Scored, Stage,
     Telemetry, Texts, Timeline, Truncation,
@@ -29,6 +30,8 @@ struct Handle {
     shared: Arc<Shared>,
     pool: TokenizerPool,
     tokenizer: Arc<PairTokenizer>,
+    /// Closed when the workers' threads have ended.
+    workers_ended: watch::Receiver<()>,
 }
 
 /// What the engine's threads share.
@@ -41,10 +44,18 @@ pub(crate) struct Shared {
     status: watch::Sender<Status>,
     /// Told whenever the last request in flight leaves.
     idle: watch::Sender<()>,
-    /// Workers that hold a backend.
-    pub(crate) serving: watch::Sender<usize>,
+    pub(crate) workers: watch::Sender<Workers>,
     pub(crate) options: EngineOptions,
     pub(crate) spec: LoadSpec,
+}
+
+/// Workers by what they do.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Workers {
+    /// Without a backend: the first load, another, or the wait for it.
+    pub(crate) loading: usize,
+    /// With a backend.
+    pub(crate) serving: usize,
 }
 
 #[derive(Default)]
@@ -125,25 +136,32 @@ impl Engine {
             health: Mutex::default(),
             status: watch::Sender::new(Status::Loading),
             idle: watch::Sender::new(()),
-            serving: watch::Sender::new(0),
+            workers: watch::Sender::default(),
             options,
             spec,
         });
         shared.telemetry.start_sampling(Arc::downgrade(&shared) as std::sync::Weak<dyn Sources>);
         let tokenizer = Arc::new(tokenizer);
         let pool = TokenizerPool::start(shared.options.tokenizer_threads, &tokenizer, &shared.queue);
-        for index in 0..shared.options.workers {
-            Worker { index, factory, limits, shared: Arc::clone(&shared) }.spawn();
-        }
-        Ok(Self { handle: Arc::new(Handle { shared, pool, tokenizer }) })
+        let workers = (0..shared.options.workers)
+            .map(|index| Worker { index, factory, limits, shared: Arc::clone(&shared) }.spawn())
+            .collect();
+        let workers_ended = after(workers);
+        Ok(Self { handle: Arc::new(Handle { shared, pool, tokenizer, workers_ended }) })
     }
 
-    /// Waits until every worker has loaded the model, or one failed to: then its error.
+    /// Waits until every worker has loaded the model, or one failed to: then its error. [`EngineError::Draining`] if the end
+    /// came first.
     pub async fn ready(&self) -> Result<(), EngineError> {
         let mut status = self.shared().status.subscribe();
         // The sender lives in `self`, so the wait ends with a status.
         let _ = status.wait_for(|status| *status != Status::Loading).await;
-        self.shared().health().failed.clone().map_or(Ok(()), Err)
+        let health = self.shared().health();
+        match &health.failed {
+            Some(error) => Err(error.clone()),
+            None if health.loaded => Ok(()),
+            None => Err(EngineError::Draining),
+        }
     }
 
     /// Whether requests are taken.
@@ -200,9 +218,9 @@ impl Engine {
         self.submit(Texts::Pairs(pairs), truncation, deadline, timeline).await
     }
 
-    /// Takes no new requests, waits for those in flight, and ends the workers: returns when each has dropped its backend, since
-    /// a backend's libraries may not survive that the process ends while it is being dropped. A worker that is still
-    /// loading is not waited for.
+    /// Takes no new requests, waits for those in flight, and ends the workers. Returns when their threads have ended, since a
+    /// backend's libraries may not survive that the process ends while it is being dropped. A load in progress, which may
+    /// take minutes, is not waited for: then it returns when no worker holds a backend.
     pub async fn drain(&self) {
         let shared = self.shared();
         shared.health().draining = true;
@@ -213,8 +231,13 @@ impl Engine {
             let _ = idle.changed().await;
         }
         shared.queue.close();
-        // The sender lives in `self`, so the wait ends with a count.
-        let _ = shared.serving.subscribe().wait_for(|workers| *workers == 0).await;
+        let mut workers = shared.workers.subscribe();
+        let mut ended = self.handle.workers_ended.clone();
+        tokio::select! {
+            // Nothing is ever sent: the wait ends with the sender.
+            _ = ended.changed() => {}
+            _ = workers.wait_for(|workers| workers.serving == 0 && workers.loading > 0) => {}
+        }
     }
 
     async fn submit(
@@ -260,6 +283,20 @@ impl Engine {
     fn shared(&self) -> &Shared {
         &self.handle.shared
     }
+}
+
+/// A channel that closes when these threads have ended, thread-local destructors included.
+fn after(threads: Vec<JoinHandle<()>>) -> watch::Receiver<()> {
+    let (running, ended) = watch::channel(());
+    let join = move || {
+        for thread in threads {
+            // A worker that panicked has ended too; its requests were told by what they wait on.
+            let _ = thread.join();
+        }
+        drop(running);
+    };
+    std::thread::Builder::new().name("rerank-join".to_owned()).spawn(join).expect(THREADS);
+    ended
 }
 
 impl Drop for Handle {
@@ -337,7 +374,9 @@ impl Shared {
         let mut health = self.health();
         let reason = error.to_string();
         health.failed.get_or_insert(error);
-        self.status.send_replace(Status::Unready { reason });
+        if !health.draining {
+            self.status.send_replace(Status::Unready { reason });
+        }
     }
 
     /// How long what is admitted will take at the rate of the last seconds; a second where nothing is known.

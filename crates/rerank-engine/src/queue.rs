@@ -1,4 +1,4 @@
-//! Where rows wait for a worker: the batcher behind a lock, and a condition variable to wake on.
+//! Where rows wait for a worker: the batcher behind a lock, and condition variables to wake on.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +12,10 @@ use crate::{BatchPolicy, Batcher, EngineError, Pick};
 /// then. An idle worker starts at once; batches grow only while all are busy, or for `max_wait` if an operator asks.
 pub(crate) struct Queue {
     state: Mutex<State>,
+    /// For idle workers: there are rows, or it is over.
     wake: Condvar,
+    /// For workers that sleep between loads. Apart from `wake`: a notice to one of them would be lost on it.
+    end: Condvar,
     max_wait: Duration,
 }
 
@@ -26,7 +29,7 @@ struct State {
 impl Queue {
     pub(crate) fn new(policy: BatchPolicy, max_wait: Duration) -> Arc<Self> {
         let state = State { batcher: Batcher::new(policy), workers: 0, closed: false };
-        Arc::new(Self { state: Mutex::new(state), wake: Condvar::new(), max_wait })
+        Arc::new(Self { state: Mutex::new(state), wake: Condvar::new(), end: Condvar::new(), max_wait })
     }
 
     /// Appends a tokenised request.
@@ -105,6 +108,7 @@ impl Queue {
         let stranded = state.batcher.reject(|_| false);
         drop(state);
         self.wake.notify_all();
+        self.end.notify_all();
         for pending in stranded {
             pending.fail(EngineError::Draining);
         }
@@ -114,7 +118,7 @@ impl Queue {
     pub(crate) fn wait_closed(&self, timeout: Duration) -> bool {
         let state = self.lock();
         let (state, _) = self
-            .wake
+            .end
             .wait_timeout_while(state, timeout, |state| !state.closed)
             .unwrap_or_else(PoisonError::into_inner);
         state.closed

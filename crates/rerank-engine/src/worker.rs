@@ -2,16 +2,19 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rerank_core::{Backend, BackendError, BackendFactory, RowLimits, TokenBatch};
+use rerank_core::{Backend, BackendError, BackendFactory, BackendInfo, RowLimits, TokenBatch};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::engine::Shared;
+use crate::engine::{Shared, Workers};
 use crate::request::Pending;
 use crate::telemetry::BatchRecord;
 use crate::{BatchPolicy, EngineError, Pick};
 
+pub(crate) const THREADS: &str = "the operating system grants a few threads at start";
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
@@ -28,48 +31,44 @@ enum Stop {
     Lost(String),
 }
 
-/// Counts a worker while it holds a backend.
-struct Serving(Arc<Shared>);
+/// Counts a worker among those that do what it does, until it is dropped.
+struct Counted<'a> {
+    workers: &'a watch::Sender<Workers>,
+    among: fn(&mut Workers) -> &mut usize,
+}
 
-impl Serving {
-    fn enter(shared: &Arc<Shared>) -> Self {
-        shared.serving.send_modify(|workers| *workers += 1);
-        Self(Arc::clone(shared))
+impl<'a> Counted<'a> {
+    fn enter(workers: &'a watch::Sender<Workers>, among: fn(&mut Workers) -> &mut usize) -> Self {
+        workers.send_modify(|workers| *among(workers) += 1);
+        Self { workers, among }
     }
 }
 
-impl Drop for Serving {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.serving.send_modify(|workers| *workers -= 1);
+        self.workers.send_modify(|workers| *(self.among)(workers) -= 1);
     }
 }
 
 impl Worker {
-    pub(crate) fn spawn(self) {
+    pub(crate) fn spawn(self) -> JoinHandle<()> {
         let name = format!("rerank-{}-{}", self.factory.name(), self.index);
-        std::thread::Builder::new()
-            .name(name)
-            .spawn(move || self.run())
-            .expect("the operating system grants a few threads at start");
+        std::thread::Builder::new().name(name).spawn(move || self.run()).expect(THREADS)
     }
 
     fn run(self) {
         let mut retry = FIRST_RETRY;
         let mut loaded_before = false;
         loop {
+            let loading = Counted::enter(&self.shared.workers, |workers| &mut workers.loading);
             match self.load() {
                 Ok(backend) => {
-                    let _serving = Serving::enter(&self.shared);
+                    let _serving = Counted::enter(&self.shared.workers, |workers| &mut workers.serving);
+                    drop(loading);
                     // Moved to be dropped first: whoever waits for the workers wants the backend gone.
                     let mut backend = backend;
                     (retry, loaded_before) = (FIRST_RETRY, true);
-                    let policy = BatchPolicy::new(
-                        backend.info(),
-                        self.shared.options.max_batch_tokens,
-                        self.shared.options.max_batch_rows,
-                        self.shared.options.look_ahead,
-                    );
-                    self.shared.worker_up(backend.info(), policy);
+                    self.shared.worker_up(backend.info(), self.policy(backend.info()));
                     match self.serve(&mut *backend) {
                         Stop::Closed => return,
                         Stop::Lost(reason) => {
@@ -98,14 +97,28 @@ impl Worker {
         self.shared.spec.refuse_unknown_options(self.factory)?;
         let mut backend = guard(|| self.factory.load(&self.shared.spec))?;
         if self.shared.options.warm_up {
+            let policy = self.policy(backend.info());
             let len = self.limits.max_length.min(128);
-            let rows = (self.shared.options.max_batch_tokens / len).clamp(1, 32);
-            for (rows, len) in [(1, len), (rows, len)] {
-                guard(|| backend.warm_up(&TokenBatch::filler(self.limits, rows, len)?))?;
+            let rows = (policy.max_tokens / len).min(policy.max_rows).clamp(1, 32);
+            for rows in [1, rows] {
+                guard(|| backend.warm_up(&TokenBatch::filler(self.limits, rows, len)?)).map_err(
+                    |error| match error {
+                        BackendError::OutOfMemory { .. } => BackendError::load(format!(
+                            "no memory is left to warm up with {rows} rows of {len} tokens: lower --max-batch-tokens, or choose \
+                             a smaller dtype or model"
+                        )),
+                        other => other,
+                    },
+                )?;
             }
         }
         info!(worker = self.index, seconds = started.elapsed().as_secs_f64(), "loaded");
         Ok(backend)
+    }
+
+    fn policy(&self, info: &BackendInfo) -> BatchPolicy {
+        let options = &self.shared.options;
+        BatchPolicy::new(info, options.max_batch_tokens, options.max_batch_rows, options.look_ahead)
     }
 
     fn serve(&self, backend: &mut dyn Backend) -> Stop {

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use backend_mock::{MockFactory, Plan};
-use rerank_core::{BackendError, BackendFactory, DType, Device, LoadSpec, Model};
+use rerank_core::{
+    Backend, BackendError, BackendFactory, DType, Device, DeviceInfo, LoadSpec, Model, Unavailable,
+};
 use rerank_engine::{
     Direction, Engine, EngineError, EngineOptions, PairTokenizer, RerankRequest, ScoreRequest, Scored, Stage,
     Status, Strategy, Timeline, Truncation,
@@ -21,7 +24,11 @@ const DOCUMENTS: [&str; 4] = [
 ];
 
 fn started(plan: Plan, options: EngineOptions) -> Engine {
-    let factory: &'static dyn BackendFactory = Box::leak(Box::new(MockFactory::with_plan(plan)));
+    started_on(MockFactory::with_plan(plan), options)
+}
+
+fn started_on(factory: impl BackendFactory + 'static, options: EngineOptions) -> Engine {
+    let factory: &'static dyn BackendFactory = Box::leak(Box::new(factory));
     let model = Model::from_bytes("tiny", rerank_model_tiny::config(), rerank_model_tiny::weights())
         .expect("the built-in model is sound");
     let tokenizer = PairTokenizer::from_bytes(rerank_model_tiny::tokenizer(), &model.config, None)
@@ -196,7 +203,7 @@ async fn answers_that_are_not_finite_or_not_complete_never_reach_a_client() {
 #[tokio::test]
 async fn out_of_memory_halves_the_batch_once() {
     let plan = Plan { oom_above: NonZeroUsize::new(2), ..Plan::NONE };
-    let engine = ready(plan, EngineOptions::default()).await;
+    let engine = ready(plan, EngineOptions { warm_up: false, ..EngineOptions::default() }).await;
     let scored = engine.rerank(request(&DOCUMENTS)).await.expect("two halves of two rows fit");
     assert_eq!(order(&scored)[..2], [2, 1]);
     let error = engine.rerank(many(8)).await.unwrap_err();
@@ -225,6 +232,62 @@ async fn a_panic_or_a_lost_device_costs_one_batch_and_is_loaded_again() {
             );
         }
     }
+}
+
+/// One mock that loses its device at once and one that does not; after them nothing can be loaded.
+struct LostForGood {
+    loads: AtomicUsize,
+}
+
+impl BackendFactory for LostForGood {
+    fn name(&self) -> &'static str {
+        "mock"
+    }
+
+    fn probe(&self) -> Result<Vec<DeviceInfo>, Unavailable> {
+        backend_mock::FACTORY.probe()
+    }
+
+    fn load(&self, spec: &LoadSpec) -> Result<Box<dyn Backend>, BackendError> {
+        let plan = match self.loads.fetch_add(1, Ordering::SeqCst) {
+            0 => Plan { lose_device_every: every(1), ..Plan::NONE },
+            1 => Plan::NONE,
+            _ => return Err(BackendError::load("the device is gone")),
+        };
+        MockFactory::with_plan(plan).load(spec)
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_waits_to_load_again_takes_nobodys_turn() {
+    let factory = LostForGood { loads: AtomicUsize::new(0) };
+    let engine = started_on(factory, EngineOptions { workers: 2, ..EngineOptions::default() });
+    engine.ready().await.unwrap();
+    while engine.rerank(request(&DOCUMENTS)).await.is_ok() {}
+    // Both workers wait now, in both orders while this goes on: for rows, and for the time of the next load.
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let answer =
+            tokio::time::timeout(Duration::from_millis(500), engine.rerank(request(&DOCUMENTS))).await;
+        answer.expect("the other worker is idle").expect("and its device is there");
+    }
+}
+
+#[tokio::test]
+async fn warming_up_keeps_to_the_rows_that_a_batch_may_have() {
+    let plan = || Plan { oom_above: NonZeroUsize::new(4), ..Plan::NONE };
+    let options = EngineOptions { warm_up: true, max_batch_rows: Some(4), ..EngineOptions::default() };
+    started(plan(), options.clone()).ready().await.unwrap();
+    let error = started(plan(), EngineOptions { max_batch_rows: None, ..options }).ready().await.unwrap_err();
+    assert!(error.to_string().contains("lower --max-batch-tokens"), "{error}");
+}
+
+#[tokio::test]
+async fn an_end_that_comes_before_the_model_is_told_to_who_waits_for_it() {
+    let engine =
+        started(Plan { load_delay: Duration::from_millis(300), ..Plan::NONE }, EngineOptions::default());
+    engine.drain().await;
+    assert!(matches!(engine.ready().await.unwrap_err(), EngineError::Draining));
 }
 
 #[tokio::test]

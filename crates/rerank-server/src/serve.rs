@@ -107,7 +107,11 @@ impl Server {
         };
         tokio::select! {
             () = &mut shutdown => {}
-            error = load => return error,
+            error = load => {
+                // Other workers may have loaded, and may not outlive this process's last moments.
+                let _ = timeout(self.drain_timeout, engine.drain()).await;
+                return error;
+            }
             Some(ended) = transports.join_next() => ended.expect("a transport does not panic")?,
         }
 
@@ -121,7 +125,7 @@ impl Server {
         if !drained {
             tracing::warn!(
                 seconds = self.drain_timeout.as_secs_f64(),
-                "the drain timeout passed with requests in flight"
+                "the drain timeout passed with requests in flight, or with a worker that had not ended"
             );
             return Ok(Outcome::Abandoned);
         }

@@ -61,12 +61,16 @@ async fn a_missing_logit_is_an_error() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_does_not_fit_is_halved_once() {
-    let plan = |rows| Plan { oom_above: NonZeroUsize::new(rows), ..Plan::NONE };
+    let setup = |rows| {
+        let mut setup = Setup::plan(Plan { oom_above: NonZeroUsize::new(rows), ..Plan::NONE });
+        setup.options.warm_up = false;
+        setup
+    };
     let documents = json!({"query": "q", "documents": ["a", "b", "c", "d"]});
-    let server = Setup::plan(plan(2)).start().await;
+    let server = setup(2).start().await;
     assert_eq!(server.post("/rerank", &documents).await.status, 200, "two halves of two fit");
 
-    let server = Setup::plan(plan(1)).start().await;
+    let server = setup(1).start().await;
     insta::assert_snapshot!(server.post("/rerank", &documents).await.refusal(), @"500 Backend: out of memory for a batch of 2 rows and 10 tokens");
     assert_eq!(server.post("/rerank", json!({"query": "q", "documents": ["a"]})).await.status, 200);
 }

@@ -14,7 +14,7 @@ use rerank_core::DType;
 /// What the fuzzer's bytes mean.
 #[derive(Arbitrary, Debug)]
 struct Layout {
-    int8: bool,
+    dtype: Choice,
     /// Many short rows: bytes are lengths.
     short: Vec<u8>,
     /// A few that may be as long as the model takes.
@@ -22,12 +22,19 @@ struct Layout {
     tokens: Vec<u32>,
 }
 
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Choice {
+    F32,
+    BF16,
+    Int8,
+}
+
 /// Tokens of a batch: beyond it an input only takes longer.
 const MOST: usize = 2048;
 
 thread_local! {
-    static SUBJECTS: [RefCell<Agreement>; 2] =
-        [DType::F32, DType::Int8].map(|dtype| RefCell::new(Agreement::load(dtype)));
+    static SUBJECTS: [RefCell<Agreement>; 3] =
+        [DType::F32, DType::BF16, DType::Int8].map(|dtype| RefCell::new(Agreement::load(dtype)));
 }
 
 fuzz_target!(|layout: Layout| -> Corpus {
@@ -37,7 +44,7 @@ fuzz_target!(|layout: Layout| -> Corpus {
         return Corpus::Reject;
     }
     SUBJECTS.with(|subjects| {
-        let outcome = subjects[usize::from(layout.int8)].borrow_mut().check(&lengths, &layout.tokens);
+        let outcome = subjects[layout.dtype as usize].borrow_mut().check(&lengths, &layout.tokens);
         if let Err(disagreement) = outcome {
             panic!("{disagreement}");
         }

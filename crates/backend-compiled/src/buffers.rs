@@ -1,4 +1,4 @@
-//! Scratch memory: sized once by the plan, kept from batch to batch.
+//! Scratch memory of spans and tiles: sized once by the plan, kept from batch to batch.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;

@@ -99,16 +99,17 @@ fn peak() -> Subject {
 /// Products of the shapes of a MiniLM layer.
 fn dense(cpu: Cpu) -> Vec<Subject> {
     let gelu = Activation::FeedForward(FeedForward::Gelu);
+    // bf16 with as many terms as a plan gives the product.
     let shapes = [
-        ("up + gelu", HIDDEN, INTERMEDIATE, gelu),
-        ("down", INTERMEDIATE, HIDDEN, Activation::Identity),
+        ("up + gelu", HIDDEN, INTERMEDIATE, gelu, Precision::Bf16x3),
+        ("down", INTERMEDIATE, HIDDEN, Activation::Identity, Precision::Bf16x2),
         // Little but the inputs' way into the kernel.
-        ("1536 to 16", INTERMEDIATE, 16, Activation::Identity),
+        ("1536 to 16", INTERMEDIATE, 16, Activation::Identity, Precision::Bf16x2),
     ];
     let mut subjects = Vec::new();
-    for (name, inputs, outputs, activation) in shapes {
+    for (name, inputs, outputs, activation, bf16) in shapes {
         let dense = Dense { weight: noise(inputs * outputs), bias: noise(outputs) };
-        for precision in [Precision::F32, Precision::Bf16, Precision::Int8 { energy: None }] {
+        for precision in [Precision::F32, bf16, Precision::Int8 { energy: None }] {
             let linear = Linear::new(&dense, activation, precision, cpu);
             let (input, mut output) = (noise(TOKENS * inputs), vec![0.0; TOKENS * outputs]);
             let mut scratch = LinearScratch::default();

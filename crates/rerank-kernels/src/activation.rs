@@ -85,7 +85,7 @@ impl Activate for GeluTanh {
 impl Activate for Relu {
     #[inline(always)]
     fn activate<S: Simd>(x: f32) -> f32 {
-        if x > 0.0 { x } else { 0.0 }
+        if x < 0.0 { 0.0 } else { x }
     }
 }
 
@@ -102,10 +102,10 @@ fn tanh<S: Simd>(x: f32) -> f32 {
     1.0 - 2.0 / (exp2::<S>(bounded(x * (2.0 * std::f32::consts::LOG2_E))) + 1.0)
 }
 
-/// An exponent that `exp2` can raise two to without leaving the finite numbers.
+/// An exponent that `exp2` can raise two to without leaving the finite numbers; NaN stays.
 #[inline(always)]
 fn bounded(x: f32) -> f32 {
-    if x < 126.0 { x } else { 126.0 }
+    if x > 126.0 { 126.0 } else { x }
 }
 
 #[cfg(test)]

@@ -222,6 +222,23 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_not_a_number_is_not_hidden() {
+        let query = [0.5_f32; 20 * 32];
+        let mut key_value = [0.25_f32; 20 * 64];
+        key_value[7 * 64 + 3] = f32::NAN;
+        for cpu in Cpu::detect().choices() {
+            let mut got = vec![0.0; 20 * 32];
+            let (query, key_value) = (Rows::contiguous(&query, 32), Rows::contiguous(&key_value, 64));
+            Attention { heads: 1, query, key_value, keys: 20 }.attend(
+                cpu,
+                &mut AttentionScratch::default(),
+                &mut got,
+            );
+            assert!(got.iter().all(|x| x.is_nan()), "{cpu}: {got:?}");
+        }
+    }
+
+    #[test]
     fn agrees_with_double_precision_for_odd_sizes() {
         // Head widths of 24 and 32: with and without a partial panel; rows shorter and longer than a group of lanes.
         for (heads, hidden) in [(2, 48), (3, 96)] {

@@ -85,6 +85,14 @@ pub enum FeaturesError {
         /// What was written.
         name: String,
     },
+    /// `portable` stands beside a feature.
+    #[error(
+        "{FEATURES_VARIABLE}: `portable` means no feature at all and stands alone; in `{wanted}` it does not"
+    )]
+    Mixed {
+        /// What was written.
+        wanted: String,
+    },
     /// The feature exists, but not here.
     #[error("{FEATURES_VARIABLE}: this processor has no `{name}`; it has {has}")]
     Absent {
@@ -105,18 +113,25 @@ impl Cpu {
         Self(found.fold(0, |bits, feature| bits | feature.bit()))
     }
 
-    /// What [`FEATURES_VARIABLE`] leaves of it.
+    /// What [`FEATURES_VARIABLE`] leaves of it: all, if it is unset or empty.
     pub fn from_env() -> Result<Self, FeaturesError> {
-        match std::env::var(FEATURES_VARIABLE) {
-            Ok(wanted) => Self::detect().only(&wanted),
-            Err(_) => Ok(Self::detect()),
+        match std::env::var_os(FEATURES_VARIABLE) {
+            Some(wanted) if !wanted.is_empty() => Self::detect().only(&wanted.to_string_lossy()),
+            _ => Ok(Self::detect()),
         }
     }
 
-    /// The named features and those that they need, all of which must be there.
+    /// The named features and those that they need, all of which must be there; or none, as `portable`.
     pub fn only(self, wanted: &str) -> Result<Self, FeaturesError> {
         let mut bits = 0;
-        for name in wanted.split(',').map(str::trim).filter(|name| !name.is_empty() && *name != "portable") {
+        let names: Vec<&str> = wanted.split(',').map(str::trim).collect();
+        if names == ["portable"] {
+            return Ok(Self::PORTABLE);
+        }
+        for name in names {
+            if name == "portable" {
+                return Err(FeaturesError::Mixed { wanted: wanted.to_owned() });
+            }
             let feature = Feature::ALL.into_iter().find(|feature| feature.name() == name);
             let feature = feature.ok_or_else(|| FeaturesError::Unknown { name: name.to_owned() })?;
             for &feature in feature.needs().iter().chain([&feature]) {
@@ -255,6 +270,8 @@ mod tests {
         let unknown = Cpu(u16::MAX).only("avx3").unwrap_err();
         assert_eq!(unknown, FeaturesError::Unknown { name: "avx3".to_owned() });
         assert!(unknown.to_string().contains("known: portable, avx2, avx-vnni"), "{unknown}");
+        let mixed = Cpu(u16::MAX).only("portable, avx2").unwrap_err();
+        assert_eq!(mixed, FeaturesError::Mixed { wanted: "portable, avx2".to_owned() });
         let absent = Cpu(Feature::Avx2.bit()).only("avx512-vnni").unwrap_err();
         assert_eq!(absent.to_string(), "RERANK_CPU_FEATURES: this processor has no `avx512`; it has avx2");
     }

@@ -23,8 +23,6 @@ mod tiles;
 pub enum Precision<'a> {
     /// f32 by f32.
     F32,
-    /// Both operands rounded to bf16.
-    Bf16,
     /// Weights rounded to bf16, activations as the sum of two bf16: twice the work for the weights' error alone.
     Bf16x2,
     /// Both operands as the sum of two bf16, of whose four products the three that matter are added: about 16 bits of
@@ -79,7 +77,6 @@ impl Linear {
         }
         let weights = match precision {
             Precision::F32 => Weights::F32(f32::Panels::new(weight, inputs)),
-            Precision::Bf16 => Weights::Bf16(bf16::Panels::new(weight, inputs, 1, cpu)),
             Precision::Bf16x2 => Weights::Bf16(bf16::Panels::new(weight, inputs, 2, cpu)),
             Precision::Bf16x3 => Weights::Bf16(bf16::Panels::new(weight, inputs, 3, cpu)),
             Precision::Int8 { energy } => Weights::Int8(int8::Panels::new(weight, inputs, energy, cpu)),

@@ -62,7 +62,7 @@ pub(crate) fn polynomial<S: Simd, const N: usize>(coefficients: [f32; N], x: f32
     value
 }
 
-/// `2^x` within 2e-7 of its value for `x` in `-126.0..=127.0`; below, the smallest normal number.
+/// `2^x` within 2e-7 of its value for `x` in `-126.0..=127.0`; below, the smallest normal number; NaN stays.
 #[inline(always)]
 pub(crate) fn exp2<S: Simd>(x: f32) -> f32 {
     // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits of the mantissa.
@@ -77,7 +77,7 @@ pub(crate) fn exp2<S: Simd>(x: f32) -> f32 {
         0.001_339_993_1,
         0.000_153_458_12,
     ];
-    let x = if x > -126.0 { x } else { -126.0 };
+    let x = if x < -126.0 { -126.0 } else { x };
     let rounded = x + ROUND;
     let fraction = x - (rounded - ROUND);
     let exponent = rounded.to_bits() << 23;

@@ -30,6 +30,11 @@ fn f32_layouts_agree() {
 }
 
 #[test]
+fn bf16_layouts_agree() {
+    hold(DType::BF16);
+}
+
+#[test]
 fn int8_layouts_agree() {
     hold(DType::Int8);
 }

@@ -1,4 +1,5 @@
-//! bf16: products of rounded operands, summed in f32.
+//! bf16: products of operands in two or three terms, summed in f32. One would be faster, and not exact enough for any
+//! product of an encoder.
 //!
 //! With three terms, `x * w` is `xh * wh + xl * wh + xh * wl`, where `xh` is `x` rounded and `xl` what that left out: the
 //! panels and rows are three times as deep, `[wh, wh, wl]` against `[xh, xl, xh]`, and the kernel is the same. Two terms
@@ -37,7 +38,7 @@ pub(super) struct Panels {
     stored: Aligned<Stored>,
     /// Inputs of one term, padded.
     inputs: usize,
-    /// 1 to 3.
+    /// 2 or 3.
     terms: usize,
     kernel: Kernel,
     cpu: Cpu,
@@ -91,17 +92,12 @@ impl Panels {
     }
 
     pub(super) fn kernel(&self) -> String {
-        let terms = match self.terms {
-            1 => "bf16",
-            2 => "bf16x2",
-            _ => "bf16x3",
-        };
         let kernel = match self.kernel {
             Kernel::Portable => "portable",
             Kernel::Avx512Bf16 => "avx512-bf16",
             Kernel::Amx => "amx-bf16",
         };
-        format!("{terms} {kernel}")
+        format!("bf16x{} {kernel}", self.terms)
     }
 
     pub(super) fn forward<A: Activate>(
@@ -168,12 +164,6 @@ impl WithSimd for Round<'_> {
             let row = self.input.row(index);
             for term in output.chunks_exact_mut(self.padded) {
                 term[row.len()..].fill(0);
-            }
-            if self.terms == 1 {
-                for (bits, &x) in output.iter_mut().zip(row) {
-                    *bits = rounded(x);
-                }
-                continue;
             }
             let (high, rest) = output.split_at_mut(self.padded);
             let (low, again) = rest.split_at_mut(self.padded);

@@ -186,3 +186,57 @@ impl Finish<i32> for Scaled<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rerank_core::Dense;
+
+    use super::quantise::{self, Activations};
+    use super::{RowScale, STEP};
+    use crate::simd::dispatch;
+    use crate::{Activation, Cpu, Linear, LinearScratch, Precision, Rows};
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// What comes out is the product of what the bytes stand for.
+        #[test]
+        fn outputs_are_products_of_the_bytes(
+            (inputs, outputs) in (1..150_usize, 1..40_usize),
+            rows in 1..20_usize,
+            numbers in prop::collection::vec(-3.0_f32..5.0, 150 * 60),
+        ) {
+            let (weight, rest) = numbers.split_at(inputs * outputs);
+            let input = &rest[..rows * inputs];
+            let dense = Dense { weight: weight.to_vec(), bias: vec![0.25; outputs] };
+            let (mut bytes, mut scales) = (vec![0; rows * STEP.max(inputs)], vec![RowScale::default(); rows]);
+            let padded = STEP.max(inputs);
+            let activations =
+                Activations { input: Rows::contiguous(input, inputs), padded, scales: &mut scales, output: &mut bytes };
+            dispatch(Cpu::PORTABLE, activations);
+
+            let mut expected = Vec::new();
+            for (bytes, row) in bytes.chunks_exact(padded).zip(&scales) {
+                for weight in weight.chunks_exact(inputs) {
+                    let mut quantised = vec![0; inputs];
+                    let scale = dispatch(
+                        Cpu::PORTABLE,
+                        quantise::Weights { row: weight, energy: None, bytes: &mut quantised },
+                    );
+                    let sum: i32 =
+                        bytes.iter().zip(&quantised).map(|(&x, &w)| (i32::from(x) - row.zero_point) * i32::from(w)).sum();
+                    expected.push(f64::from(sum) * f64::from(row.scale) * f64::from(scale) + 0.25);
+                }
+            }
+            for cpu in Cpu::detect().choices() {
+                let linear = Linear::new(&dense, Activation::Identity, Precision::Int8 { energy: None }, cpu);
+                let mut output = vec![f32::NAN; rows * outputs];
+                linear.forward(Rows::contiguous(input, inputs), &mut LinearScratch::default(), &mut output);
+                for (got, expected) in output.iter().zip(&expected) {
+                    prop_assert!((f64::from(*got) - expected).abs() <= 1e-5 * (1.0 + expected.abs()), "{cpu}: {got}, not {expected}");
+                }
+            }
+        }
+    }
+}

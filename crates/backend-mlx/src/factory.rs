@@ -20,6 +20,10 @@ impl BackendFactory for MlxFactory {
         runtime::devices()
     }
 
+    fn takes_threads(&self) -> bool {
+        false
+    }
+
     fn load(&self, spec: &LoadSpec) -> Result<Box<dyn Backend>, BackendError> {
         runtime::load(self.name(), spec)
     }

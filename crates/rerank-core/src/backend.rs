@@ -23,6 +23,12 @@ pub trait BackendFactory: Sync {
         &[]
     }
 
+    /// Whether [`LoadSpec::threads`] may be more than one on the CPU. A backend that computes on a thread of its own refuses
+    /// it, and is not given a share of the cores that nobody asked for.
+    fn takes_threads(&self) -> bool {
+        true
+    }
+
     /// Loads the model on `spec.device` in `spec.dtype`. Blocks; called on the thread that will own the result.
     ///
     /// What cannot be honoured is [`BackendError::Unsupported`]; a backend never substitutes another device or dtype.

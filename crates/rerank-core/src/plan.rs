@@ -11,7 +11,8 @@ pub struct ExecutionPlan {
     pub weight_bytes: u64,
     /// Bytes that the same weights take in f32.
     pub f32_bytes: u64,
-    /// Bytes of the buffers that each thread of the backend keeps.
+    /// Bytes of the buffers that a thread of the backend needs for what it works on. One that waits for others may have begun
+    /// more than one thing.
     pub scratch_bytes_per_thread: u64,
 }
 

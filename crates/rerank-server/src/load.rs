@@ -34,7 +34,9 @@ pub fn start(args: &ModelArgs, options: EngineOptions) -> Result<Loading> {
         args.max_length.map(NonZeroUsize::get),
     )?;
     let model = open.model.name.clone();
-    let threads = args.threads.or_else(|| shared_threads(selection.device, options.workers));
+    let takes_threads = selection.factory.takes_threads();
+    let share = || shared_threads(selection.device, options.workers).filter(|_| takes_threads);
+    let threads = args.threads.or_else(share);
     let (backend, device, dtype) = (selection.factory.name(), selection.device, selection.dtype);
     tracing::info!(model, backend, %device, %dtype, workers = options.workers, "loading");
     let max_length = tokenizer.limits().max_length;

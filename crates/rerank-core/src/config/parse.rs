@@ -143,6 +143,12 @@ fn check_sizes(config: &ModelConfig) -> Result<(), BackendError> {
     if !(config.layer_norm_eps.is_finite() && config.layer_norm_eps >= 0.0) {
         return Err(BackendError::load(format!("config.json: layer_norm_eps is {}", config.layer_norm_eps)));
     }
+    if config.pad_token_id as usize >= config.vocab_size {
+        return Err(BackendError::load(format!(
+            "config.json: pad_token_id {} is outside of the vocabulary of {}",
+            config.pad_token_id, config.vocab_size
+        )));
+    }
     let reserved = config.pad_token_id as usize + 1;
     if config.architecture != Architecture::Bert && config.max_position_embeddings <= reserved {
         return Err(BackendError::load(format!(
@@ -165,6 +171,13 @@ mod tests {
     fn with(from: &str, to: &str) -> Result<ModelConfig, BackendError> {
         assert!(MINILM.contains(from), "the test edits what is there");
         parse(MINILM.replace(from, to).as_bytes())
+    }
+
+    #[test]
+    fn padding_outside_of_the_vocabulary_is_refused() {
+        let error =
+            with(r#""type_vocab_size": 2"#, r#""pad_token_id": 30522, "type_vocab_size": 2"#).unwrap_err();
+        assert!(error.to_string().contains("pad_token_id 30522"), "{error}");
     }
 
     #[test]

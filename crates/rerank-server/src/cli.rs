@@ -85,21 +85,27 @@ pub struct ModelArgs {
     /// CPU threads that each worker computes with [default: the usable cores, shared between the workers]
     #[arg(long, env = "RERANK_THREADS", value_name = "N", value_parser = positive)]
     pub threads: Option<NonZeroUsize>,
-    /// Threads that tokenise [default: the usable cores, 8 at most]
-    #[arg(long, env = "RERANK_TOKENIZER_THREADS", value_name = "N", value_parser = positive)]
-    pub tokenizer_threads: Option<NonZeroUsize>,
     /// Longest pair in tokens; what is longer is truncated [default: what the model takes]
     #[arg(long, env = "RERANK_MAX_LENGTH", value_name = "N", value_parser = positive)]
     pub max_length: Option<NonZeroUsize>,
+    /// Load hub models from the local cache only (`HF_HUB_OFFLINE=1` does the same)
+    #[arg(long, env = "RERANK_OFFLINE")]
+    pub offline: bool,
+}
+
+/// How rows become batches.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Batching")]
+pub struct BatchArgs {
+    /// Threads that tokenise [default: the usable cores, 8 at most]
+    #[arg(long, env = "RERANK_TOKENIZER_THREADS", value_name = "N", value_parser = positive)]
+    pub tokenizer_threads: Option<NonZeroUsize>,
     /// Tokens that one batch may cost, padding included [default: 16384]
     #[arg(long, env = "RERANK_MAX_BATCH_TOKENS", value_name = "N", value_parser = positive)]
     pub max_batch_tokens: Option<NonZeroUsize>,
     /// Rows that one batch may have; 1 turns dynamic batching off [default: the token budget alone decides]
     #[arg(long, env = "RERANK_MAX_BATCH_ROWS", value_name = "N", value_parser = positive)]
     pub max_batch_rows: Option<NonZeroUsize>,
-    /// Load hub models from the local cache only (`HF_HUB_OFFLINE=1` does the same)
-    #[arg(long, env = "RERANK_OFFLINE")]
-    pub offline: bool,
 }
 
 /// How to serve.
@@ -108,6 +114,9 @@ pub struct ServeArgs {
     /// Which model, and how.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// How its batches are made.
+    #[command(flatten)]
+    pub batch: BatchArgs,
     /// Where the server listens, and for what.
     #[command(flatten)]
     pub listen: ListenArgs,
@@ -137,7 +146,7 @@ pub struct ListenArgs {
     pub io_threads: Option<NonZeroUsize>,
 }
 
-/// Batching, queueing and what one request may ask.
+/// Queueing and what one request may ask.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
@@ -207,6 +216,9 @@ pub struct RankArgs {
     /// Which model, and how.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// How its batches are made.
+    #[command(flatten)]
+    pub batch: BatchArgs,
     /// What is logged.
     #[command(flatten)]
     pub log: LogArgs,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rerank_engine::EngineOptions;
 
-use crate::cli::{LimitArgs, ModelArgs, ServeArgs};
+use crate::cli::{BatchArgs, LimitArgs, ModelArgs, ServeArgs};
 use crate::select::{BackendName, Wish, Wishes};
 
 /// Where a transport listens.
@@ -126,14 +126,14 @@ impl Config {
 }
 
 /// The engine's options with what the user set.
-pub fn engine_options(model: &ModelArgs, limits: Option<&LimitArgs>) -> EngineOptions {
+pub fn engine_options(batch: &BatchArgs, limits: Option<&LimitArgs>) -> EngineOptions {
     let default = EngineOptions::default();
     let or = |choice: Option<NonZeroUsize>, default| choice.map_or(default, NonZeroUsize::get);
     EngineOptions {
         workers: limits.map_or(default.workers, |limits| limits.workers.get()),
-        tokenizer_threads: or(model.tokenizer_threads, default.tokenizer_threads),
-        max_batch_tokens: or(model.max_batch_tokens, default.max_batch_tokens),
-        max_batch_rows: model.max_batch_rows.map(NonZeroUsize::get),
+        tokenizer_threads: or(batch.tokenizer_threads, default.tokenizer_threads),
+        max_batch_tokens: or(batch.max_batch_tokens, default.max_batch_tokens),
+        max_batch_rows: batch.max_batch_rows.map(NonZeroUsize::get),
         queue_tokens: or(limits.and_then(|limits| limits.queue_tokens), default.queue_tokens),
         max_wait: limits.map_or(default.max_wait, |limits| limits.max_wait_ms),
         look_ahead: or(limits.and_then(|limits| limits.look_ahead), default.look_ahead),

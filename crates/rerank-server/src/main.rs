@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 fn serve(args: &ServeArgs) -> Result<ExitCode> {
     logging::start(&args.log)?;
     let config = Config::new(args)?;
-    let loading = load::start(&args.model, config::engine_options(&args.model, Some(&args.limits)))?;
+    let loading = load::start(&args.model, config::engine_options(&args.batch, Some(&args.limits)))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config::io_threads(args))
         .thread_name("rerank-io")

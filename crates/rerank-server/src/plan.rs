@@ -1,6 +1,7 @@
 //! `rerank-server plan`: the steps that a backend takes for a batch, without serving.
 
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -18,9 +19,14 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     let selection = select::select(&config::wishes(&args.model), registry::BACKENDS, &known)?;
     let hub = Hub::from_env(|name| std::env::var(name).ok(), args.model.offline);
     let model = model_store::open(&args.model.model, &hub)?.model;
-    let (rows, length, longest) = (args.rows.get(), args.length.get(), model.config.max_length());
+    let (rows, length) = (args.rows.get(), args.length.get());
+    let takes = model.config.max_length();
+    let longest = args.model.max_length.map_or(takes, NonZeroUsize::get);
+    if longest > takes {
+        bail!("--max-length {longest}: `{}` takes at most {takes} tokens", model.name);
+    }
     if length > longest {
-        bail!("--length {length}: `{}` takes at most {longest} tokens", model.name);
+        bail!("--length {length}: a server of `{}` takes at most {longest} tokens here", model.name);
     }
     let spec = LoadSpec {
         model: Arc::new(model),

@@ -33,7 +33,7 @@ pub fn run(args: &RankArgs) -> Result<()> {
     check_query(&args.query)?;
     let (numbers, documents) = read(&args.file)?;
     // One request, so the queue must hold it whatever its size: this is no server that protects itself.
-    let options = EngineOptions { queue_tokens: usize::MAX / 2, ..config::engine_options(&args.model, None) };
+    let options = EngineOptions { queue_tokens: usize::MAX / 2, ..config::engine_options(&args.batch, None) };
     let engine = load::start(&args.model, options)?.engine;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let scored = runtime.block_on(async {

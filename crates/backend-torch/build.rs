@@ -14,11 +14,11 @@ const VERSION: &str = "2.13.0";
 
 fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=build.rs");
-    match library_folder() {
-        Ok(folder) => {
+    match libtorch() {
+        Ok((folder, version)) => {
             let shown = folder.display();
             println!("cargo::rerun-if-changed={shown}");
-            println!("cargo::rustc-env=RERANK_LIBTORCH={VERSION}");
+            println!("cargo::rustc-env=RERANK_LIBTORCH={version}");
             let arguments = link_arguments(&folder);
             println!("cargo::metadata=LINK_ARGUMENTS={}", arguments.join(";"));
             for argument in arguments {
@@ -49,8 +49,9 @@ fn link_arguments(folder: &Path) -> Vec<String> {
     arguments
 }
 
-/// The folder of libtorch's libraries, without links in its path: libtorch finds CUDA's libraries from where it lies.
-fn library_folder() -> Result<PathBuf, String> {
+/// The folder of libtorch's libraries, without links in its path, since libtorch finds CUDA's libraries from where it lies; and
+/// the version that its headers name.
+fn libtorch() -> Result<(PathBuf, String), String> {
     let root = if variable("LIBTORCH_USE_PYTORCH").is_some() {
         ask_python()?
     } else if let Some(folder) = variable("LIBTORCH") {
@@ -61,13 +62,17 @@ fn library_folder() -> Result<PathBuf, String> {
         return Err("LIBTORCH is not set".to_owned());
     };
     let header = variable("LIBTORCH_INCLUDE").map_or_else(|| root.clone(), PathBuf::from);
-    if let Ok(header) = fs::read_to_string(header.join("include/torch/headeronly/version.h")) {
-        let version = version_in(&header);
-        let bypassed = variable("LIBTORCH_BYPASS_VERSION_CHECK").is_some();
-        if version != VERSION && !bypassed {
-            return Err(format!("the one in {} is {version}", root.display()));
-        }
-    }
+    let header = header.join("include/torch/headeronly/version.h");
+    let version = fs::read_to_string(&header)
+        .map(|text| version_in(&text))
+        .map_err(|error| format!("{}: {error}", header.display()));
+    let bypassed = variable("LIBTORCH_BYPASS_VERSION_CHECK").is_some();
+    let version = match version {
+        Ok(version) if version == VERSION || bypassed => version,
+        Ok(version) => return Err(format!("the one in {} is {version}", root.display())),
+        Err(_) if bypassed => "of unknown version".to_owned(),
+        Err(why) => return Err(why),
+    };
     let lib = variable("LIBTORCH_LIB").map_or(root, PathBuf::from).join("lib");
     let library = match env::var("CARGO_CFG_TARGET_OS").as_deref() {
         Ok("macos") => "libtorch_cpu.dylib",
@@ -77,7 +82,8 @@ fn library_folder() -> Result<PathBuf, String> {
     if !lib.join(library).exists() {
         return Err(format!("there is no {}", lib.join(library).display()));
     }
-    lib.canonicalize().map_err(|error| format!("{}: {error}", lib.display()))
+    let lib = lib.canonicalize().map_err(|error| format!("{}: {error}", lib.display()))?;
+    Ok((lib, version))
 }
 
 /// The three numbers that libtorch's `version.h` defines.

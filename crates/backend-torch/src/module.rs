@@ -14,8 +14,12 @@ use crate::{device, error};
 /// returns logits, `[rows]` or `[rows, 1]`. It brings its own weights; configuration and tokenizer are the model's.
 pub const MODULE_OPTION: &str = "torch-module";
 
-/// What a row's logit may differ by with the padding beside it, relative to its size where that is above one.
+/// What a row's logit may differ by with the padding beside it, relative to its size where that is above one: kernels round
+/// otherwise for another shape.
 const PADDING_TOLERANCE: [(DType, f32); 3] = [(DType::F32, 1e-3), (DType::F16, 1e-1), (DType::BF16, 5e-1)];
+
+const CAUSES: &str = "it does not mask padding, takes its inputs in another order than (input_ids, attention_mask, \
+                      token_type_ids), or is quantised";
 
 /// A TorchScript module that was seen to take what the server sends.
 pub(crate) struct ScriptModule {
@@ -57,12 +61,12 @@ impl ScriptModule {
 
     /// One logit per row.
     pub(crate) fn forward(&self, batch: &TokenBatch) -> Result<Vec<f32>, TchError> {
-        logits(&self.output(batch)?.f_reshape([-1])?)
+        logits(&self.output(batch, self.pad_token_id)?.f_reshape([-1])?)
     }
 
     /// What the module returns, as it returns it.
-    fn output(&self, batch: &TokenBatch) -> Result<Tensor, TchError> {
-        let inputs = Inputs::upload(&batch.pad(batch.max_len(), self.pad_token_id), self.device)?;
+    fn output(&self, batch: &TokenBatch, padding: u32) -> Result<Tensor, TchError> {
+        let inputs = Inputs::upload(&batch.pad(batch.max_len(), padding), self.device)?;
         self.module.forward_ts(&[&inputs.ids, &inputs.attention_mask()?, &inputs.type_ids])
     }
 
@@ -70,10 +74,13 @@ impl ScriptModule {
     fn check(&self, spec: &LoadSpec) -> Result<(), BackendError> {
         let longest = spec.max_length.min(spec.model.config.max_length());
         let (short, long) = (longest.min(4), longest.min(11));
-        let alone = self.probe(spec, &[short])?;
-        let together = self.probe(spec, &[short, long])?;
+        let padding = self.pad_token_id;
+        let another = u32::from(padding == 0);
+        let alone = self.probe(spec, &[short], padding)?;
+        let together = self.probe(spec, &[short, long], padding)?;
+        let otherwise = self.probe(spec, &[short, long], another)?;
         // Its position table may be shorter than the model's.
-        drop(self.probe(spec, &[longest])?);
+        drop(self.probe(spec, &[longest], padding)?);
         let dtype = self.dtype(&alone)?;
         if dtype != spec.dtype {
             return Err(self.unfit(&format!(
@@ -85,22 +92,28 @@ impl ScriptModule {
             Ok(logits(&output.f_reshape([-1]).map_err(error::loading)?).map_err(error::loading)?[0])
         };
         // All type ids are zero here: a module that takes them for the mask attends to nothing, or to everything.
-        let (alone, together) = (first(&alone)?, first(&together)?);
+        let (alone, together, otherwise) = (first(&alone)?, first(&together)?, first(&otherwise)?);
+        // False for NaN, which is to be refused.
+        let agree = |a: f32, b: f32, usual: f32| (a - b).abs() <= usual * a.abs().max(1.0);
+        // Between calls of one shape nothing rounds otherwise, in any dtype.
+        if !agree(together, otherwise, 1e-3) {
+            return Err(self.unfit(&format!(
+                "a row has logit {together} beside padding of token {}, and {otherwise} beside another: {CAUSES}",
+                self.pad_token_id
+            )));
+        }
         let usual =
             PADDING_TOLERANCE.iter().find(|(kind, _)| *kind == dtype).map_or(0.0, |(_, usual)| *usual);
-        let apart = (alone - together).abs();
-        // Written so that NaN is refused.
-        if apart <= usual * alone.abs().max(1.0) {
-            return Ok(());
+        if !agree(alone, together, usual) {
+            return Err(self.unfit(&format!(
+                "a row has logit {alone} by itself and {together} beside a longer one: {CAUSES}"
+            )));
         }
-        Err(self.unfit(&format!(
-            "a row has logit {alone} by itself and {together} beside a longer one: it does not mask padding, takes its \
-             inputs in another order than (input_ids, attention_mask, token_type_ids), or is quantised"
-        )))
+        Ok(())
     }
 
-    /// Runs rows of these lengths through it: it must return a number for each.
-    fn probe(&self, spec: &LoadSpec, lens: &[usize]) -> Result<Tensor, BackendError> {
+    /// Runs rows of these lengths through it, filled up with `padding`: it must return a number for each.
+    fn probe(&self, spec: &LoadSpec, lens: &[usize], padding: u32) -> Result<Tensor, BackendError> {
         let config = &spec.model.config;
         let mut batch = TokenBatch::builder(config.row_limits(spec.max_length));
         for &len in lens {
@@ -111,7 +124,7 @@ impl ScriptModule {
         }
         let batch = batch.finish()?;
         let (rows, len) = (batch.rows(), batch.max_len());
-        let output = self.output(&batch).map_err(|error| {
+        let output = self.output(&batch, padding).map_err(|error| {
             let message = error::text(&error);
             let what = self.misfit(&format!(
                 "called with (input_ids, attention_mask, token_type_ids), each int64 [{rows}, {len}], it fails: {}",

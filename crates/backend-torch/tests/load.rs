@@ -50,5 +50,4 @@ fn int8_says_which_layer_it_uses() {
     let backend = FACTORY.load(&spec(DType::Int8, 1)).unwrap();
     let details = &backend.info().details;
     assert_eq!(details["products"], "quantized::linear_dynamic");
-    assert_eq!(details["libtorch"], "2.13.0");
 }

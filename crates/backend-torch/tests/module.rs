@@ -110,6 +110,15 @@ fn inputs_in_another_order_are_refused() {
     assert!(message.contains("another order"), "{message}");
 }
 
+/// Within what 16 bits may round, but between calls of one shape nothing rounds.
+#[test]
+fn padding_that_counts_a_little_is_refused_in_bf16() {
+    let fixture = Fixture::new();
+    let file = fixture.traced(3, |ids, _, _| (ids.min_dim(1, false).0 * 0.5 - 10.0).to_kind(Kind::BFloat16));
+    let message = fixture.refusal(&file, DType::BF16);
+    assert!(message.contains("beside padding of token 0"), "{message}");
+}
+
 #[test]
 fn padding_that_counts_is_refused() {
     let fixture = Fixture::new();

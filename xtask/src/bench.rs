@@ -57,7 +57,7 @@ pub(crate) struct BenchArgs {
     /// What the others are compared with: a backend, or `torch-eager` for forward passes
     #[arg(long, value_name = "NAME", help_heading = "Overrides, recorded in the result")]
     yardstick: Option<String>,
-    /// forward: shapes, of 32x128, 8x128, 1x128 and mix32
+    /// forward: shapes, `ROWSxTOKENS` or `mix32` [default: 32x128,8x128,1x128,mix32]
     #[arg(
         long,
         value_name = "A,B",

@@ -1,5 +1,7 @@
 //! Schema of a forward result: backends timed in their own process on prepared rows, without a server.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -39,6 +41,9 @@ pub struct ForwardSubject {
     pub dtype: String,
     /// Compute threads as reported by the process.
     pub threads: u64,
+    /// What else the process reported: kernels, versions of libraries. Results of before it was kept have none.
+    #[serde(default)]
+    pub details: BTreeMap<String, String>,
     /// Logits of this process against the reference.
     pub parity: Parity,
     /// All timed rounds, in the order in which they were run.

@@ -78,7 +78,7 @@ impl Parity {
     }
 }
 
-/// Largest accepted difference of a logit from PyTorch's f32, by the dtype that computed it, whichever backend did: where
+/// Largest accepted difference of a logit from PyTorch's, by the dtype that computed it, whichever backend did: where
 /// backends differ, that of the one that rounds most. The conformance suite says how they were found and holds each
 /// backend to its own. An unknown dtype is held to the strictest.
 pub fn logit_tolerance(dtype: &str) -> f64 {

@@ -192,6 +192,7 @@ fn forward(speed: f64) -> ForwardResult {
         device: "cpu".to_owned(),
         dtype: "f32".to_owned(),
         threads: 2,
+        details: BTreeMap::from([("kernels".to_owned(), "f32 avx2+fma".to_owned())]),
         parity,
         rounds: (1..=3)
             .flat_map(|round| {

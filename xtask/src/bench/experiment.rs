@@ -130,6 +130,7 @@ impl Experiment {
             ("--device", args.device.is_some()),
             ("--features", !args.features.is_empty()),
             ("--torch-python", args.torch_python.is_some()),
+            ("--program", !args.program.is_empty()),
         ] {
             ensure!(!is_given, "{flag} belongs to `bench forward`; an experiment says it in its file");
         }

@@ -1,12 +1,7 @@
 //! `cargo xtask bench forward`: the backends' forward passes, each backend in a process of its own, all of them alive and
 //! measured in turn, shape by shape and round by round.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use cargo_metadata::{Message, MetadataCommand};
@@ -146,6 +141,7 @@ fn start(args: &BenchArgs) -> Result<Vec<Subject>> {
 fn programs(args: &BenchArgs) -> Result<Vec<(String, PathBuf)>> {
     if !args.program.is_empty() {
         ensure!(args.backends.is_empty(), "--program names the backends: leave --backends out");
+        ensure!(args.features.is_empty(), "--program is built already: leave --features out");
         return Ok(args.program.clone());
     }
     let packages = packages()?;
@@ -262,14 +258,13 @@ fn one_model(subjects: &[Subject]) -> Result<String> {
     if let Some(other) = subjects.iter().find(|subject| loaded(subject) != loaded(first)) {
         bail!("{} and {} hold different weights", first.child.label, other.child.label);
     }
-    let name = &first.child.loaded.model;
-    let name = Path::new(name).file_name().map_or(name.clone(), |_| name.clone());
-    Ok(format!("{name} (sha256 {:.16})", loaded(first)))
+    Ok(format!("{} (sha256 {:.16})", first.child.loaded.model, loaded(first)))
 }
 
 impl Subject {
     fn note(&mut self, round: u64, shape: &str, measured: Measured) -> Result<()> {
         let Measured { rows, iterations, tokens, seconds, logits } = measured;
+        ensure!(logits.iter().all(Option::is_some), "{}: a logit of {shape} is not finite", self.child.label);
         let known = self.logits.entry(shape.to_owned()).or_insert_with(|| logits.clone());
         // Accelerators may add in another order from call to call; parity tells how far logits may lie apart.
         ensure!(known.len() == logits.len(), "{}: another number of logits than before", self.child.label);
@@ -288,6 +283,7 @@ impl Subject {
             device: format!("{} ({})", backend.device, backend.device_name),
             dtype: backend.dtype.clone(),
             threads: backend.threads,
+            details: backend.details.clone(),
             parity: self.parity(reference),
             rounds: self.rounds.clone(),
         }

@@ -112,7 +112,15 @@ impl Running {
             Guarded::spawn(&mut command).with_context(|| format!("cannot start {}", program.display()))?;
         let until = Instant::now() + READY_WITHIN;
         while Instant::now() < until {
-            if process.try_wait()?.is_some() {
+            if let Some(status) = process.try_wait()? {
+                // What cannot be honoured is refused with 1. Anything else is a fault, and no result.
+                let refused = status.code() == Some(1);
+                ensure!(
+                    refused,
+                    "{} ended with {status} before it was ready; see {}",
+                    spec.label,
+                    log.display()
+                );
                 return Ok(Start::Refused { reason: last_words(&log)? });
             }
             match get(http, "/readyz") {

@@ -15,11 +15,12 @@ pub(super) fn report(result: &ForwardResult) -> String {
     for subject in &result.subjects {
         let _ = writeln!(
             page,
-            "**Backend:** `{}` | **Device:** `{}`, dtype {}, {}\n",
+            "**Backend:** `{}` | **Device:** `{}`, dtype {}, {}{}\n",
             subject.label,
             subject.device,
             subject.dtype,
-            number::count(subject.threads, "thread")
+            number::count(subject.threads, "thread"),
+            details(subject)
         );
     }
     let _ = writeln!(page, "## Summary\n\n{}", summary(result));
@@ -36,6 +37,14 @@ pub(super) fn report(result: &ForwardResult) -> String {
         result.subjects.iter().map(|subject| (subject.label.as_str(), &subject.parity)),
     ));
     page
+}
+
+/// What the process said of itself besides, ` | key: value` after another.
+fn details(subject: &ForwardSubject) -> String {
+    subject.details.iter().fold(String::new(), |mut shown, (key, value)| {
+        let _ = write!(shown, " | {key}: {value}");
+        shown
+    })
 }
 
 /// Speed of every subject on every shape.

@@ -89,6 +89,8 @@ fn is_from_configuration(folder: &Path, noted: &str) -> bool {
 fn named() -> Result<Option<PathBuf>> {
     let Some(folder) = env::var_os("LIBTORCH").map(PathBuf::from) else { return Ok(None) };
     if is_libtorch(&folder) {
+        // A relative path would mean another folder to every build script.
+        let folder = root().join(folder).canonicalize().context("the folder of LIBTORCH")?;
         return Ok(Some(folder));
     }
     ensure!(is_configured(), "LIBTORCH is {}, where there is no libtorch {VERSION}", folder.display());

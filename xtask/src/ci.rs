@@ -4,7 +4,10 @@
 mod dependencies;
 mod round_trip;
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -76,6 +79,9 @@ const STEPS: &[Step] = &[
     Step { name: "mlx", about: "the MLX backend on MLX's CPU device, and a server with it", run: mlx },
     Step { name: "new-backend", about: "a generated backend builds and conforms", run: round_trip::check },
 ];
+
+/// What `test` runs, and every step that runs some of it again.
+const DEFAULT_TESTS: &str = "nextest run --features rerank-server/mock";
 
 pub(crate) fn run(args: &CiArgs) -> Result<()> {
     if args.list {
@@ -149,34 +155,25 @@ fn docs() -> Result<String> {
 
 fn test() -> Result<String> {
     // The mock lets the server's own binary be tested under load and signals; its tests say so and stay out without it.
-    let mut command = cargo("nextest run --features rerank-server/mock");
+    let mut command = cargo(DEFAULT_TESTS);
     command.env("RERANK_CLIENTS_PYTHON", setup::clients_python());
     if process::wants_colour() {
         command.arg("--color=always");
     }
-    let lines = process::run_and_pick(&mut command, |line| line.trim_start().starts_with("Summary ["))?;
-    Ok(lines.join("; "))
+    summary_of_tests(&mut command)
 }
 
 /// The forms that the other kernels are held against, through the whole model. bf16 has no other where there are no
 /// instructions for it.
 fn portable() -> Result<String> {
-    let mut command = cargo("nextest run --package backend-compiled");
-    command.env("RERANK_CPU_FEATURES", "portable");
-    let lines = process::run_and_pick(&mut command, |line| line.trim_start().starts_with("Summary ["))?;
-    Ok(lines.join("; "))
+    // Filtered, since `--package` would compile all of it once more with fewer features.
+    let mut command = cargo(&format!("{DEFAULT_TESTS} --filterset package(backend-compiled)"));
+    summary_of_tests(command.env("RERANK_CPU_FEATURES", "portable"))
 }
 
-/// Apart from the others, because the backend is built against libtorch, which is no part of a bare machine.
 fn torch() -> Result<String> {
-    const SELECTION: &str = "--package backend-torch --package rerank-server --features rerank-server/torch";
     xtask("setup torch")?;
-    plain(&format!("clippy {SELECTION} --all-targets -- -D warnings"))?;
-    process::run(cargo("doc --no-deps --package backend-torch").env("RUSTDOCFLAGS", "-D warnings"))?;
-    let mut command = cargo(&format!("nextest run {SELECTION} --filterset"));
-    command.arg("package(backend-torch) or test(torch::)");
-    let lines = process::run_and_pick(&mut command, |line| line.trim_start().starts_with("Summary ["))?;
-    Ok(lines.join("; "))
+    beside_the_default_members("torch", "package(backend-torch) or test(torch::)")
 }
 
 /// Linted, not only checked: what a feature leaves unused is a warning. `cuda`, `metal`, `accelerate` and `mkl` want
@@ -188,22 +185,29 @@ fn features() -> Result<String> {
     ))
 }
 
-/// Outside of the default members, since it links to what `setup mlx` installs. The whole suite in f32; in the other
-/// dtypes, which MLX's CPU device computes several times more slowly, what differs between dtypes.
+/// The whole suite in f32; in the other dtypes, which MLX's CPU device computes several times more slowly, what differs
+/// between dtypes.
 fn mlx() -> Result<String> {
+    const BACKEND: &str = "not test(/cpu.(f16|bf16|int8)/) or test(/golden|refused|garbage/)";
     if !setup::mlx::EXISTS {
         return Ok("there is no MLX for this machine".to_owned());
     }
     xtask("setup mlx")?;
-    plain("clippy --package backend-mlx --all-targets -- -D warnings")?;
-    plain("clippy --package rerank-server --features mlx --all-targets -- -D warnings")?;
-    let mut backend = cargo("nextest run --package backend-mlx --filterset");
-    backend.arg("not test(/cpu.(f16|bf16|int8)/) or test(golden) or test(refused) or test(garbage)");
-    let mut server = cargo("nextest run --package rerank-server --features mlx --filterset test(mlx)");
-    let mut lines = Vec::new();
-    for command in [&mut backend, &mut server] {
-        lines.extend(process::run_and_pick(command, |line| line.trim_start().starts_with("Summary ["))?);
-    }
+    beside_the_default_members("mlx", &format!("package(backend-mlx) and ({BACKEND}) or test(mlx::)"))
+}
+
+/// Checks a backend that links to what a bare machine lacks, and the server with it.
+fn beside_the_default_members(backend: &str, tests: &str) -> Result<String> {
+    let selection =
+        format!("--package backend-{backend} --package rerank-server --features rerank-server/{backend}");
+    plain(&format!("clippy {selection} --all-targets -- -D warnings"))?;
+    let mut doc = cargo(&format!("doc --no-deps --package backend-{backend}"));
+    process::run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+    summary_of_tests(cargo(&format!("nextest run {selection} --filterset")).arg(tests))
+}
+
+fn summary_of_tests(nextest: &mut Command) -> Result<String> {
+    let lines = process::run_and_pick(nextest, |line| line.trim_start().starts_with("Summary ["))?;
     Ok(lines.join("; "))
 }
 

@@ -29,6 +29,8 @@ pub struct Attention<'a> {
 pub struct AttentionScratch {
     /// Sixteen queries of one head, scaled, `[head_dim]`.
     queries: Aligned<Lanes>,
+    /// The head's keys end to end, `[keys, head_dim]`.
+    keys: Aligned<f32>,
     /// Their scores, then their weights, `[keys]`.
     scores: Aligned<Lanes>,
     /// The head's values in panels of sixteen columns, `[ceil(head_dim / 16)][keys]`.
@@ -62,10 +64,20 @@ impl WithSimd for Tile<'_> {
         scratch.scores.resize(keys);
         scratch.values.resize(head_dim.div_ceil(LANES) * keys);
         let (queries, scores, values) = (&mut *scratch.queries, &mut *scratch.scores, &mut *scratch.values);
+        // A few thousand bytes apart, as they come, keys share so few sets of the first cache that each group of queries
+        // would fetch them from the second again. One group alone has no use for a copy.
+        let packs_keys = output.len() > LANES * hidden;
+        scratch.keys.resize(if packs_keys { keys * head_dim } else { 0 });
 
         for head in 0..heads {
             let columns = head * head_dim;
-            let key = key_value.columns(columns, head_dim);
+            let mut key = key_value.columns(columns, head_dim);
+            if packs_keys {
+                for (index, packed) in scratch.keys.chunks_exact_mut(head_dim).enumerate() {
+                    packed.copy_from_slice(key.row(index));
+                }
+                key = Rows::contiguous(&scratch.keys, head_dim);
+            }
             pack_values(key_value.columns(hidden + columns, head_dim), keys, values);
             for (group, output) in output.chunks_mut(LANES * hidden).enumerate() {
                 let query = query.columns(columns, head_dim).skip(group * LANES);

@@ -264,7 +264,8 @@ async fn a_worker_that_waits_to_load_again_takes_nobodys_turn() {
     let engine = started_on(factory, EngineOptions { workers: 2, ..EngineOptions::default() });
     engine.ready().await.unwrap();
     while engine.rerank(request(&DOCUMENTS)).await.is_ok() {}
-    // Both workers wait now, in both orders while this goes on: for rows, and for the time of the next load.
+    // Both workers wait now: for rows, and for the time of the next load. Who has just answered needs the pause to wait again,
+    // behind the other: in that order a notice went to the wrong one.
     for _ in 0..5 {
         tokio::time::sleep(Duration::from_millis(20)).await;
         let answer =

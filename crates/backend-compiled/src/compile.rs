@@ -2,7 +2,9 @@
 
 use rayon::prelude::*;
 use rerank_core::{BackendError, DType, Dense, Model, Norm};
-use rerank_kernels::{Activation, Cpu, Embedding, Feature, LayerNorm, Linear, Precision, TILE_STEP, Table};
+use rerank_kernels::{
+    Activation, AttentionKernel, Cpu, Embedding, Feature, LayerNorm, Linear, Precision, TILE_STEP, Table,
+};
 
 use crate::plan::{Grain, Op, Plan, Sizes, Step};
 
@@ -29,19 +31,16 @@ pub(crate) fn compile(model: &Model, dtype: DType, cpu: Cpu) -> Result<Plan, Bac
     Ok(Plan { body, tail, sizes, grain: grain(dtype, cpu), cpu })
 }
 
-/// Measured with 32 rows of 128 tokens: on AVX2, tiles between 48 and 512 rows make no difference. Tile registers
-/// multiply so fast that a panel of weights has to serve more rows before the next one is read.
+/// Measured with 32 rows of 128 tokens: on AVX2, tiles between 48 and 512 rows make no difference. Tile registers take 32
+/// rows at a time.
 fn grain(dtype: DType, cpu: Cpu) -> Grain {
     let tiles = match dtype {
         DType::BF16 => cpu.has(Feature::AmxBf16),
         DType::Int8 => cpu.has(Feature::AmxInt8),
         DType::F32 | DType::F16 => false,
     };
-    if tiles {
-        Grain { span: 256, tile: 256, step: 32 }
-    } else {
-        Grain { span: 128, tile: 8 * TILE_STEP, step: TILE_STEP }
-    }
+    let (tile, step) = if tiles { (128, 32) } else { (8 * TILE_STEP, TILE_STEP) };
+    Grain { span: 128, tile, step }
 }
 
 /// A layer's steps: for all tokens, and for first tokens only.
@@ -118,7 +117,7 @@ impl Compiler<'_> {
             let project = self.linear(&weights.query_key_value, identity, projected);
             let mut body = vec![
                 step(name("attention.{query,key,value}"), Op::Project(project)),
-                step(name("attention"), Op::Attend),
+                step(name("attention"), Op::Attend(self.attention())),
             ];
             body.extend(finish);
             return Ok(Layer { body, tail: Vec::new() });
@@ -139,6 +138,14 @@ impl Compiler<'_> {
         let dense = self.linear(&weights.dense, Activation::Tanh, Role::Head);
         let out = self.linear(&weights.out, Activation::Identity, Role::Head);
         Ok(step("head.dense + tanh, head.out", Op::Classify(dense, out)))
+    }
+
+    /// Both narrow dtypes round more elsewhere.
+    fn attention(&self) -> AttentionKernel {
+        match self.dtype {
+            DType::F32 | DType::F16 => AttentionKernel::f32(self.cpu),
+            DType::BF16 | DType::Int8 => AttentionKernel::bf16(self.cpu),
+        }
     }
 
     fn linear(&self, dense: &Dense, activation: Activation, role: Role<'_>) -> Linear {

@@ -8,15 +8,17 @@ use std::ops::Range;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 use rerank_core::{BatchShape, ExecutionPlan, TokenBatch};
-use rerank_kernels::{Attention, AttentionScratch, LANES, Rows};
+use rerank_kernels::{Attention, AttentionKernel, AttentionScratch, LANES, Rows};
 
 use crate::buffers::{Shelf, SpanBuffers, TileBuffers};
 use crate::describe;
 use crate::plan::{Op, Plan, Step};
 use crate::spans::{spans, tile_rows};
 
-/// With this many spans for each thread, the last ones to finish cost less than sharing every span would.
-const SPANS_PER_THREAD: usize = 4;
+/// How finely a batch is cut: spans, and where there are too few of them, parts of spans. More pieces would keep threads
+/// from waiting at the end, but each of them reads all weights, which no second-level cache holds: 16 threads on 32 rows of
+/// 128 tokens in f32 did 279 pairs/s with sixteen parts a span, 286 with two and 367 with one.
+const PIECES_PER_THREAD: usize = 2;
 
 /// A plan, the threads that execute it, and its memory.
 pub(crate) struct Runner {
@@ -34,8 +36,8 @@ struct Span<'a> {
     rows: Range<usize>,
     /// Residual stream and context of the rows' first tokens, `[rows, hidden]` each.
     firsts: (&'a mut [f32], &'a mut [f32]),
-    /// Threads that share the span.
-    threads: usize,
+    /// How many parts its work is cut into, for as many threads.
+    parts: usize,
 }
 
 impl Runner {
@@ -61,9 +63,7 @@ impl Runner {
     pub(crate) fn score(&self, batch: &TokenBatch) -> Vec<f32> {
         let (rows, hidden, threads) = (batch.rows(), self.plan.sizes.hidden, self.pool.current_num_threads());
         let spans = spans(batch, self.plan.grain, threads);
-        // Coarser tiles would read the weights less often, but leave threads waiting for each other: with two a span, 16
-        // threads on 32x128 in int8 fell from 2.0 to 1.6 times PyTorch, on two runs of a noisy machine.
-        let inside = if spans.len() < SPANS_PER_THREAD * threads { threads } else { 1 };
+        let parts = (PIECES_PER_THREAD * threads).div_ceil(spans.len()).min(threads);
         let (mut residual, mut context) = (vec![0.0; rows * hidden], vec![0.0; rows * hidden]);
         let mut logits = vec![0.0; rows];
         self.pool.install(|| {
@@ -73,7 +73,7 @@ impl Runner {
                 .map(|rows| {
                     let firsts =
                         (take(&mut residuals, rows.len() * hidden), take(&mut contexts, rows.len() * hidden));
-                    Span { batch, rows, firsts, threads: inside }
+                    Span { batch, rows, firsts, parts }
                 })
                 .collect();
             spans.into_par_iter().with_max_len(1).for_each(|span| self.encode(span));
@@ -84,7 +84,7 @@ impl Runner {
 
     /// All tokens of a span up to the last layer's attention.
     fn encode(&self, span: Span<'_>) {
-        let Span { batch, rows, firsts, threads } = span;
+        let Span { batch, rows, firsts, parts } = span;
         let start = batch.row(rows.start).start;
         let tokens = start..batch.row(rows.end - 1).end;
         let keys: Vec<Range<usize>> =
@@ -92,15 +92,16 @@ impl Runner {
         let mut buffers = self.spans.lend();
         let mut steps = &self.plan.body[..];
         while let Some(attention) =
-            steps.iter().position(|step| matches!(step.op, Op::Attend | Op::AttendFirst(_)))
+            steps.iter().position(|step| matches!(step.op, Op::Attend(_) | Op::AttendFirst(_)))
         {
-            self.between(&steps[..attention], batch, tokens.clone(), &mut buffers, threads);
+            self.between(&steps[..attention], batch, tokens.clone(), &mut buffers, parts);
             match &steps[attention].op {
                 Op::AttendFirst(query) => {
                     let (residual, context) = firsts;
                     return self.attend_first(query, &keys, &buffers, residual, context);
                 }
-                _ => self.attend(&keys, &mut buffers, threads),
+                Op::Attend(kernel) => self.attend(*kernel, &keys, &mut buffers, parts),
+                _ => unreachable!("it was looked for"),
             }
             steps = &steps[attention + 1..];
         }
@@ -114,7 +115,7 @@ impl Runner {
         batch: &TokenBatch,
         tokens: Range<usize>,
         buffers: &mut SpanBuffers,
-        threads: usize,
+        parts: usize,
     ) {
         let hidden = self.plan.sizes.hidden;
         let count = tokens.len();
@@ -122,7 +123,7 @@ impl Runner {
             Some(Op::Project(linear)) => linear.outputs(),
             _ => unreachable!("attention comes after projections"),
         };
-        let rows = tile_rows(count, self.plan.grain, threads);
+        let rows = tile_rows(count, self.plan.grain, parts);
         let residual = buffers.residual[..count * hidden].chunks_mut(rows * hidden);
         let projections = buffers.projections[..count * width].chunks_mut(rows * width);
         let context = buffers.context[..count * hidden].chunks(rows * hidden);
@@ -132,7 +133,7 @@ impl Runner {
             let from = tokens.start + index * rows;
             self.tile(steps, batch, from, scratch, residual, projections, context);
         };
-        if threads == 1 {
+        if parts == 1 {
             let mut scratch = self.tiles.lend();
             tiles.for_each(|tile| run(&mut scratch, tile));
         } else {
@@ -191,18 +192,24 @@ impl Runner {
                 linear.forward(Rows::contiguous(intermediate, linear.inputs()), kept, delta);
                 norm.add(cpu, residual, Rows::contiguous(delta, hidden));
             }
-            Op::Embed(_) | Op::Project(_) | Op::Attend | Op::AttendFirst(_) | Op::Classify(..) => {
+            Op::Embed(_) | Op::Project(_) | Op::Attend(_) | Op::AttendFirst(_) | Op::Classify(..) => {
                 unreachable!("not among the dense steps")
             }
         }
     }
 
     /// Every token of every row.
-    fn attend(&self, keys: &[Range<usize>], buffers: &mut SpanBuffers, threads: usize) {
+    fn attend(
+        &self,
+        kernel: AttentionKernel,
+        keys: &[Range<usize>],
+        buffers: &mut SpanBuffers,
+        parts: usize,
+    ) {
         let sizes = self.plan.sizes;
         let (hidden, heads) = (sizes.hidden, sizes.heads);
         let tokens = keys.last().map_or(0, |row| row.end);
-        let block = tile_rows(tokens, self.plan.grain, threads).next_multiple_of(LANES);
+        let block = tile_rows(tokens, self.plan.grain, parts).next_multiple_of(LANES);
         let SpanBuffers { projections, context, .. } = buffers;
         let mut context = &mut context[..tokens * hidden];
         let mut blocks = Vec::new();
@@ -217,9 +224,9 @@ impl Runner {
             }
         }
         let run = |scratch: &mut AttentionScratch, (attention, output): (Attention<'_>, &mut [f32])| {
-            attention.attend(self.plan.cpu, scratch, output);
+            attention.attend(kernel, scratch, output);
         };
-        if threads == 1 {
+        if parts == 1 {
             let scratch = &mut self.tiles.lend().attention;
             for block in blocks {
                 run(scratch, block);
@@ -260,7 +267,7 @@ impl Runner {
                     key_value: Rows::contiguous(key_value, 2 * hidden),
                     keys: row.len(),
                 }
-                .attend(self.plan.cpu, attention, context);
+                .attend(AttentionKernel::f32(self.plan.cpu), attention, context);
             }
         }
     }

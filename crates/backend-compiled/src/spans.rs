@@ -22,9 +22,9 @@ pub(crate) fn spans(batch: &TokenBatch, grain: Grain, threads: usize) -> Vec<Ran
     spans
 }
 
-/// Rows of a tile when `rows` are shared by `threads`.
-pub(crate) fn tile_rows(rows: usize, grain: Grain, threads: usize) -> usize {
-    rows.div_ceil(threads).next_multiple_of(grain.step).min(grain.tile)
+/// Rows of a tile when `rows` are cut into so many parts.
+pub(crate) fn tile_rows(rows: usize, grain: Grain, parts: usize) -> usize {
+    rows.div_ceil(parts).next_multiple_of(grain.step).min(grain.tile)
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub(crate) trait Activate {
     }
 }
 
-struct Identity;
+pub(crate) struct Identity;
 struct Tanh;
 struct Gelu;
 struct GeluTanh;

@@ -1,26 +1,23 @@
-//! bf16: products of operands in two or three terms, summed in f32. One would be faster, and not exact enough for any
-//! product of an encoder.
-//!
-//! With three terms, `x * w` is `xh * wh + xl * wh + xh * wl`, where `xh` is `x` rounded and `xl` what that left out: the
-//! panels and rows are three times as deep, `[wh, wh, wl]` against `[xh, xl, xh]`, and the kernel is the same. Two terms
-//! are the first two of them. Source:
-//! Henry, Tang, Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations",
-//! 2019.
+//! bf16: products of operands in two or three [terms](crate::terms), summed in f32. One would be faster, and not exact
+//! enough for any product of an encoder.
 #![expect(unsafe_code, reason = "kernels are called that need what a `Cpu` was found to have")]
 
 use half::bf16;
-use pulp::{Simd, WithSimd};
 
 use super::Output;
 use super::narrow::{Finish, Operands, Portable};
+#[cfg(target_arch = "x86_64")]
+use super::tiled::Tiled;
 use crate::activation::Activate;
 use crate::aligned::Aligned;
 use crate::rows::Rows;
 use crate::simd::{LANES, Lanes, dispatch};
+use crate::terms::{STEP, Split};
+use crate::tiles::Layout;
+#[cfg(target_arch = "x86_64")]
+use crate::tiles::amx::Halves;
 use crate::{Cpu, Feature};
 
-#[cfg(target_arch = "x86_64")]
-mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
@@ -29,8 +26,6 @@ mod portable;
 const DEPTH: usize = 2;
 /// Sixteen outputs of [`DEPTH`] inputs, `[16][2]`, as bits.
 type Stored = [u16; LANES * DEPTH];
-/// Inputs are padded with zeros to a multiple of this: one row of a tile.
-const STEP: usize = 32;
 
 /// bf16 weights.
 pub(super) struct Panels {
@@ -55,8 +50,8 @@ enum Kernel {
 /// Buffers that are kept from call to call.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// Rounded activations, `[rows][terms][inputs]`, as bits.
-    rows: Aligned<u16>,
+    /// Activations in terms, `[rows][terms][inputs]` in the kernel's layout, as bits.
+    rows: Aligned<[u16; STEP]>,
 }
 
 impl Panels {
@@ -108,18 +103,20 @@ impl Panels {
         mut output: Output<'_>,
     ) {
         let Scratch { rows } = scratch;
-        let width = self.terms * self.inputs;
-        // Tiles are read whole.
-        rows.resize(output.rows.next_multiple_of(LANES) * width);
-        let count = output.rows;
-        dispatch(self.cpu, Round { input, count, padded: self.inputs, terms: self.terms, output: rows });
-        let operands = Operands { rows, inputs: width, panels: &self.stored, panel: width / DEPTH };
+        let layout = Layout { pieces: self.terms * self.inputs / STEP, tiled: self.kernel == Kernel::Amx };
+        rows.resize(layout.total(output.rows));
+        let terms = self.terms;
+        dispatch(self.cpu, Split { input, count: output.rows, factor: 1.0, terms, layout, output: rows });
+        let width = terms * self.inputs;
+        let operands =
+            Operands { rows: rows.as_flattened(), inputs: width, panels: &self.stored, panel: width / DEPTH };
         let finish = Biased { bias };
         match self.kernel {
             #[cfg(target_arch = "x86_64")]
             Kernel::Amx => {
-                // SAFETY: the kernel was chosen because a `Cpu` has the instruction set.
-                unsafe { amx::multiply::<A>(&operands, &finish, &mut output) }
+                // SAFETY: the kernel was chosen because a `Cpu` has the instruction set; `layout` is in tiles.
+                let product = unsafe { Tiled::<Halves, _, A, _>::new(&operands, &finish, &mut output) };
+                dispatch(self.cpu, product);
             }
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Bf16 => {
@@ -139,61 +136,15 @@ struct Biased<'a> {
 }
 
 impl Finish<f32> for Biased<'_> {
-    #[inline(always)]
-    fn finish(&self, _row: usize, group: usize, sums: &Lanes) -> Lanes {
-        std::array::from_fn(|lane| sums[lane] + self.bias[group][lane])
-    }
-}
-
-/// Rounds rows of activations to as many terms; columns beyond a row's width are zero.
-struct Round<'a> {
-    input: Rows<'a>,
-    count: usize,
-    padded: usize,
-    terms: usize,
-    output: &'a mut [u16],
-}
-
-impl WithSimd for Round<'_> {
-    type Output = ();
+    type Columns = Lanes;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let width = self.terms * self.padded;
-        for (index, output) in self.output.chunks_exact_mut(width).take(self.count).enumerate() {
-            let row = self.input.row(index);
-            for term in output.chunks_exact_mut(self.padded) {
-                term[row.len()..].fill(0);
-            }
-            let (high, rest) = output.split_at_mut(self.padded);
-            let (low, again) = rest.split_at_mut(self.padded);
-            for ((high, low), &x) in high.iter_mut().zip(low).zip(row) {
-                *high = rounded(x);
-                *low = rounded(x - f32::from_bits(u32::from(*high) << 16));
-            }
-            if self.terms == 3 {
-                again.copy_from_slice(high);
-            }
-        }
+    fn columns(&self, group: usize) -> Lanes {
+        self.bias[group]
     }
-}
 
-/// The nearest bf16, ties to even. A NaN stays one unless only its lowest bits say so, which no arithmetic makes.
-#[inline(always)]
-fn rounded(x: f32) -> u16 {
-    let bits = x.to_bits();
-    ((bits.wrapping_add(0x7fff + (bits >> 16 & 1))) >> 16) as u16
-}
-
-#[cfg(test)]
-mod tests {
-    use half::bf16;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn rounds_as_the_format_demands(x in any::<f32>().prop_filter("a number", |x| x.is_finite())) {
-            prop_assert_eq!(super::rounded(x), bf16::from_f32(x).to_bits());
-        }
+    #[inline(always)]
+    fn finish(&self, _row: usize, bias: &Lanes, sums: &Lanes) -> Lanes {
+        std::array::from_fn(|lane| sums[lane] + bias[lane])
     }
 }

@@ -6,14 +6,17 @@
 
 use super::Output;
 use super::narrow::{Finish, Operands, Portable};
+#[cfg(target_arch = "x86_64")]
+use super::tiled::Tiled;
 use crate::activation::Activate;
 use crate::aligned::Aligned;
 use crate::rows::Rows;
 use crate::simd::{LANES, Lanes, dispatch};
+use crate::tiles::Layout;
+#[cfg(target_arch = "x86_64")]
+use crate::tiles::amx::Bytes;
 use crate::{Cpu, Feature};
 
-#[cfg(target_arch = "x86_64")]
-mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -72,8 +75,8 @@ impl Kernel {
 /// Buffers that are kept from call to call.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// Quantised activations, `[rows, inputs]`.
-    bytes: Aligned<u8>,
+    /// Quantised activations, `[rows, inputs]` in the kernel's layout.
+    bytes: Aligned<[u8; STEP]>,
     rows: Vec<RowScale>,
 }
 
@@ -128,18 +131,23 @@ impl Panels {
         mut output: Output<'_>,
     ) {
         let Scratch { bytes, rows } = scratch;
-        let count = output.rows;
-        rows.resize(count, RowScale::default());
-        // Tiles are read whole.
-        bytes.resize(count.next_multiple_of(LANES) * self.inputs);
-        dispatch(self.cpu, quantise::Activations { input, padded: self.inputs, scales: rows, output: bytes });
+        let layout = Layout { pieces: self.inputs / STEP, tiled: self.kernel == Kernel::Amx };
+        rows.resize(output.rows, RowScale::default());
+        bytes.resize(layout.total(output.rows));
+        dispatch(self.cpu, quantise::Activations { input, layout, scales: rows, output: bytes });
         let finish = Scaled { panels: self, rows, bias };
-        let operands = self.operands(&bytes[..]);
+        let operands = Operands {
+            rows: bytes.as_flattened(),
+            inputs: self.inputs,
+            panels: &self.stored,
+            panel: self.inputs / DEPTH,
+        };
         match self.kernel {
             #[cfg(target_arch = "x86_64")]
             Kernel::Amx => {
-                // SAFETY: the kernel was chosen because a `Cpu` has the instruction set.
-                unsafe { amx::multiply::<A>(&operands, &finish, &mut output) }
+                // SAFETY: the kernel was chosen because a `Cpu` has the instruction set; `layout` is in tiles.
+                let product = unsafe { Tiled::<Bytes, _, A, _>::new(&operands, &finish, &mut output) };
+                dispatch(self.cpu, product);
             }
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Vnni => {
@@ -162,10 +170,6 @@ impl Panels {
             }
         }
     }
-
-    fn operands<'a>(&'a self, rows: &'a [u8]) -> Operands<'a, u8, Stored> {
-        Operands { rows, inputs: self.inputs, panels: &self.stored, panel: self.inputs / DEPTH }
-    }
 }
 
 /// From exact sums to f32: `scale of row * scale of output * (sum - zero point * sum of weights) + bias`.
@@ -175,12 +179,29 @@ struct Scaled<'a> {
     bias: &'a [Lanes],
 }
 
+/// Sixteen outputs' scales, sums of weights, and bias.
+struct ScaledColumns {
+    scales: Lanes,
+    weights: [i32; LANES],
+    bias: Lanes,
+}
+
 impl Finish<i32> for Scaled<'_> {
+    type Columns = ScaledColumns;
+
     #[inline(always)]
-    fn finish(&self, row: usize, group: usize, sums: &[i32; LANES]) -> Lanes {
+    fn columns(&self, group: usize) -> ScaledColumns {
+        ScaledColumns {
+            scales: self.panels.scales[group],
+            weights: self.panels.sums[group],
+            bias: self.bias[group],
+        }
+    }
+
+    #[inline(always)]
+    fn finish(&self, row: usize, columns: &ScaledColumns, sums: &[i32; LANES]) -> Lanes {
         let RowScale { scale, zero_point } = self.rows[row];
-        let (scales, weights, bias) =
-            (&self.panels.scales[group], &self.panels.sums[group], &self.bias[group]);
+        let ScaledColumns { scales, weights, bias } = columns;
         std::array::from_fn(|lane| {
             (sums[lane] - zero_point * weights[lane]) as f32 * (scale * scales[lane]) + bias[lane]
         })
@@ -195,6 +216,7 @@ mod tests {
     use super::quantise::{self, Activations};
     use super::{RowScale, STEP};
     use crate::simd::dispatch;
+    use crate::tiles::Layout;
     use crate::{Activation, Cpu, Linear, LinearScratch, Precision, Rows};
 
     proptest! {
@@ -210,14 +232,14 @@ mod tests {
             let (weight, rest) = numbers.split_at(inputs * outputs);
             let input = &rest[..rows * inputs];
             let dense = Dense { weight: weight.to_vec(), bias: vec![0.25; outputs] };
-            let (mut bytes, mut scales) = (vec![0; rows * STEP.max(inputs)], vec![RowScale::default(); rows]);
-            let padded = STEP.max(inputs);
+            let layout = Layout { pieces: inputs.div_ceil(STEP), tiled: false };
+            let (mut bytes, mut scales) = (vec![[0; STEP]; layout.total(rows)], vec![RowScale::default(); rows]);
             let activations =
-                Activations { input: Rows::contiguous(input, inputs), padded, scales: &mut scales, output: &mut bytes };
+                Activations { input: Rows::contiguous(input, inputs), layout, scales: &mut scales, output: &mut bytes };
             dispatch(Cpu::PORTABLE, activations);
 
             let mut expected = Vec::new();
-            for (bytes, row) in bytes.chunks_exact(padded).zip(&scales) {
+            for (bytes, row) in bytes.chunks_exact(layout.pieces).map(<[_]>::as_flattened).zip(&scales) {
                 for weight in weight.chunks_exact(inputs) {
                     let mut quantised = vec![0; inputs];
                     let scale = dispatch(

@@ -36,13 +36,20 @@ pub(super) trait Block {
 
 /// From sums to numbers: scales, zero points and the bias.
 pub(super) trait Finish<Sum> {
+    /// What sixteen outputs have in common in every row. A copy stays in registers, where what is read through a
+    /// reference is read again for every row.
+    type Columns;
+
+    /// Of one group of sixteen outputs.
+    fn columns(&self, group: usize) -> Self::Columns;
+
     /// Sixteen outputs of one row.
-    fn finish(&self, row: usize, group: usize, sums: &[Sum; LANES]) -> Lanes;
+    fn finish(&self, row: usize, columns: &Self::Columns, sums: &[Sum; LANES]) -> Lanes;
 }
 
 /// Rows of `inputs` elements and panels of as many.
 pub(super) struct Operands<'a, Input, Stored> {
-    /// `[rows, inputs]`.
+    /// `[rows, inputs]`, or the same in tiles.
     pub(super) rows: &'a [Input],
     pub(super) inputs: usize,
     /// `[ceil(outputs / 16)][panel]`.
@@ -64,6 +71,7 @@ pub(super) unsafe fn multiply<B: Block, A: Activate, const R: usize>(
     let count = output.rows;
     let mut sums = [[B::Sum::default(); LANES]; R];
     for (group, panel) in operands.panels.chunks_exact(operands.panel).enumerate() {
+        let columns = finish.columns(group);
         let mut done = 0;
         while done < count {
             let from = done.min(count.saturating_sub(R));
@@ -74,7 +82,7 @@ pub(super) unsafe fn multiply<B: Block, A: Activate, const R: usize>(
             // SAFETY: promised by the caller.
             unsafe { B::multiply::<R>(rows, panel, &mut sums) };
             for r in 0..R.min(count - from) {
-                output.put::<B::Simd, A>(from + r, group, finish.finish(from + r, group, &sums[r]));
+                output.put::<B::Simd, A>(from + r, group, finish.finish(from + r, &columns, &sums[r]));
             }
             done = from + R;
         }

@@ -2,9 +2,10 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::RowScale;
+use super::{RowScale, STEP};
 use crate::rows::Rows;
 use crate::simd::LANES;
+use crate::tiles::Layout;
 
 /// Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits of the mantissa.
 const ROUND: f32 = 12_582_912.0;
@@ -95,79 +96,134 @@ fn rounded(pair: [f32; 2], inverse: f32) -> [f32; 2] {
     [values[0] - cuts[0].copysign(values[0]), values[1] - cuts[1].copysign(values[1])]
 }
 
-/// Quantises rows of activations; columns beyond a row's width are zero, as the weights there are.
+/// Quantises rows of activations.
 pub(super) struct Activations<'a> {
     pub(super) input: Rows<'a>,
-    /// Columns of the output.
-    pub(super) padded: usize,
+    pub(super) layout: Layout,
     /// One for each row.
     pub(super) scales: &'a mut [RowScale],
-    pub(super) output: &'a mut [u8],
+    /// Pieces of rows, placed by `layout`. Beyond a row's width they hold zeros or what stands for zero, since the weights
+    /// there are zero.
+    pub(super) output: &'a mut [[u8; STEP]],
 }
 
 impl WithSimd for Activations<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        for (index, scale) in self.scales.iter_mut().enumerate() {
-            let output = &mut self.output[index * self.padded..][..self.padded];
-            *scale = row(self.input.row(index), output);
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { input, layout, scales, output } = self;
+        for (index, scale) in scales.iter_mut().enumerate() {
+            let row = input.row(index);
+            let Some((min, max)) = range::<S>(simd, row) else {
+                // No byte means NaN. The scale makes every output of the row one.
+                for piece in 0..layout.pieces {
+                    output[layout.at(index, piece)] = [0; STEP];
+                }
+                *scale = RowScale { scale: f32::NAN, zero_point: 0 };
+                continue;
+            };
+            let step = Step::of(min, max);
+            let (pieces, rest) = row.as_chunks::<STEP>();
+            for (piece, values) in pieces.iter().enumerate() {
+                step.quantise(values, &mut output[layout.at(index, piece)]);
+            }
+            if !rest.is_empty() {
+                let mut values = [0.0; STEP];
+                values[..rest.len()].copy_from_slice(rest);
+                step.quantise(&values, &mut output[layout.at(index, pieces.len())]);
+            }
+            *scale = RowScale { scale: step.scale, zero_point: step.zero_point as i32 };
         }
     }
 }
 
-/// One row. Products and sums are not fused, so that every instruction set finds the same bytes.
-#[inline(always)]
-fn row(row: &[f32], output: &mut [u8]) -> RowScale {
-    // Zero is in the range, so that it has a byte of its own.
-    let Some((min, max)) = range(row) else {
-        // No byte means NaN. The scale makes every output of the row one.
-        output.fill(0);
-        return RowScale { scale: f32::NAN, zero_point: 0 };
-    };
-    let scale = (max - min) / ACTIVATION_MAX;
-    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-    let zero_point = (-min * inverse).round_ties_even();
-    let (columns, padding) = output.split_at_mut(row.len());
-    for (output, x) in columns.iter_mut().zip(row) {
-        let value = x * inverse + zero_point;
-        let value = if value > 0.0 { value } else { 0.0 };
-        let value = if value < ACTIVATION_MAX { value } else { ACTIVATION_MAX };
-        *output = (value + ROUND).to_bits() as u8;
+/// From a row's floats to its bytes.
+#[derive(Clone, Copy)]
+struct Step {
+    scale: f32,
+    inverse: f32,
+    zero_point: f32,
+}
+
+impl Step {
+    /// Spreads a range over all bytes. Zero is in it, so that it has a byte of its own.
+    #[inline(always)]
+    fn of(min: f32, max: f32) -> Self {
+        let scale = (max - min) / ACTIVATION_MAX;
+        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        Self { scale, inverse, zero_point: (-min * inverse).round_ties_even() }
     }
-    padding.fill(0);
-    RowScale { scale, zero_point: zero_point as i32 }
+
+    /// Products and sums are not fused, so that every instruction set finds the same bytes.
+    #[inline(always)]
+    fn quantise(self, values: &[f32; STEP], bytes: &mut [u8; STEP]) {
+        // One loop over all of them: of two, the compiler gathers the inner one's numbers from the outer one's turns.
+        for (byte, x) in bytes.iter_mut().zip(values) {
+            let value = x * self.inverse + self.zero_point;
+            let value = if value > 0.0 { value } else { 0.0 };
+            let value = if value < ACTIVATION_MAX { value } else { ACTIVATION_MAX };
+            *byte = (value + ROUND).to_bits() as u8;
+        }
+    }
 }
 
 /// Lowest and highest of the row and zero; `None` if something in it is infinite or not a number.
+///
+/// In registers by name: from arrays the compiler makes one vector of minima and maxima together, and shuffles.
 #[inline(always)]
-fn range(row: &[f32]) -> Option<(f32, f32)> {
-    let (groups, rest) = row.as_chunks::<LANES>();
+fn range<S: Simd>(simd: S, row: &[f32]) -> Option<(f32, f32)> {
+    /// Chains, so that none waits for the one before it.
+    const CHAINS: usize = 4;
+    let none = simd.splat_f32s(0.0);
     // Comparisons pass over NaN; the sum of `0 * x` is zero as long as everything is finite.
-    let (mut min, mut max, mut zero) = ([0.0_f32; LANES], [0.0_f32; LANES], [0.0_f32; LANES]);
-    for group in groups {
-        for lane in 0..LANES {
-            let x = group[lane];
-            min[lane] = if x < min[lane] { x } else { min[lane] };
-            max[lane] = if x > max[lane] { x } else { max[lane] };
-            zero[lane] += 0.0 * x;
+    let (mut min, mut max, mut zero) = ([none; CHAINS], [none; CHAINS], [none; CHAINS]);
+    let (vectors, rest) = S::as_simd_f32s(row);
+    let (fours, last) = vectors.as_chunks::<CHAINS>();
+    for four in fours {
+        for chain in 0..CHAINS {
+            let x = four[chain];
+            min[chain] = simd.min_f32s(x, min[chain]);
+            max[chain] = simd.max_f32s(x, max[chain]);
+            zero[chain] = simd.add_f32s(zero[chain], simd.mul_f32s(none, x));
         }
     }
-    let all =
-        |values: [f32; LANES], rest: f32, pick: fn(f32, f32) -> f32| values.into_iter().fold(rest, pick);
-    let (low, high) = rest.iter().fold((0.0_f32, 0.0_f32), |(low, high), &x| (low.min(x), high.max(x)));
-    let is_finite = zero.iter().chain(rest).all(|x| x.is_finite());
-    is_finite.then(|| (all(min, low, f32::min), all(max, high, f32::max)))
+    for &x in last {
+        min[0] = simd.min_f32s(x, min[0]);
+        max[0] = simd.max_f32s(x, max[0]);
+        zero[0] = simd.add_f32s(zero[0], simd.mul_f32s(none, x));
+    }
+    for chain in 1..CHAINS {
+        min[0] = simd.min_f32s(min[chain], min[0]);
+        max[0] = simd.max_f32s(max[chain], max[0]);
+        zero[0] = simd.add_f32s(zero[0], zero[chain]);
+    }
+    let (mut low, mut high) = (simd.reduce_min_f32s(min[0]), simd.reduce_max_f32s(max[0]));
+    let mut zero = simd.reduce_sum_f32s(zero[0]);
+    for &x in rest {
+        (low, high, zero) = (low.min(x), high.max(x), zero + 0.0 * x);
+    }
+    (zero == 0.0).then_some((low, high))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Weights, row};
-    use crate::Cpu;
+    use super::{Activations, STEP, Weights};
+    use crate::linear::int8::RowScale;
     use crate::simd::dispatch;
+    use crate::tiles::Layout;
+    use crate::{Cpu, Rows};
+
+    /// One row of less than [`STEP`] columns.
+    fn activations(row: &[f32]) -> (RowScale, [u8; STEP]) {
+        let (mut scales, mut output) = ([RowScale::default()], [[7; STEP]]);
+        let layout = Layout { pieces: 1, tiled: false };
+        let input = Rows::contiguous(row, row.len());
+        dispatch(Cpu::detect(), Activations { input, layout, scales: &mut scales, output: &mut output });
+        (scales[0], output[0])
+    }
 
     fn weights(row: &[f32], bytes: &mut [i8]) -> f32 {
         dispatch(Cpu::detect(), Weights { row, energy: None, bytes })
@@ -176,13 +232,10 @@ mod tests {
     proptest! {
         /// Every activation comes back within a step, of which the zero point's rounding is half, and zero exactly.
         #[test]
-        fn activations_come_back_within_a_step(mut values in prop::collection::vec(-50.0_f32..90.0, 1..70)) {
+        fn activations_come_back_within_a_step(mut values in prop::collection::vec(-50.0_f32..90.0, 1..STEP)) {
             values.push(0.0);
-            let mut bytes = vec![7_u8; values.len() + 3];
-            let scale = row(&values, &mut bytes);
-            let (bytes, padding) = bytes.split_at(values.len());
-            prop_assert!(padding.iter().all(|&byte| byte == 0));
-            for (value, &byte) in values.iter().zip(bytes) {
+            let (scale, bytes) = activations(&values);
+            for (value, byte) in values.iter().zip(bytes) {
                 let back = scale.scale * (i32::from(byte) - scale.zero_point) as f32;
                 prop_assert!((value - back).abs() <= 1.01 * scale.scale, "{value} came back as {back}");
                 prop_assert!(*value != 0.0 || back == 0.0, "zero came back as {back}");
@@ -209,8 +262,7 @@ mod tests {
 
     #[test]
     fn rows_without_a_range_are_zero() {
-        let mut bytes = [1_u8; 4];
-        assert_eq!(row(&[0.0; 4], &mut bytes).scale, 0.0);
+        assert_eq!(activations(&[0.0; 4]).0.scale, 0.0);
         assert_eq!(weights(&[0.0; 4], &mut [1; 4]), 0.0);
     }
 }

@@ -1,8 +1,8 @@
 //! `cargo xtask check`: type checks of code that this machine cannot run, so that it does not break unseen until it
 //! reaches one that can.
 //!
-//! Each check has its own target directory under `target/check`: its build scripts see another environment than the
-//! workspace's, and each would otherwise throw the other's work away.
+//! Away from the workspace's target directory: build scripts see another environment here, and would throw away what they
+//! made there. The type checks share one with each other, since most of what they compile is the same.
 
 mod cuda;
 mod metal;
@@ -52,9 +52,9 @@ fn folder(check: &str) -> Result<PathBuf> {
 }
 
 /// Lints the crate's library with one feature on, warnings as errors: the code behind a feature has no other reader.
-fn clippy(feature: &str, folder: &Path) -> Command {
+fn clippy(feature: &str, target_directory: &Path) -> Command {
     let mut command = process::cargo(&format!("clippy --package {CRATE} --lib --features {feature}"));
-    command.arg("--target-dir").arg(folder.join("target"));
+    command.arg("--target-dir").arg(target_directory);
     command
 }
 

@@ -173,7 +173,11 @@ fn portable() -> Result<String> {
 
 fn torch() -> Result<String> {
     xtask("setup torch")?;
-    beside_the_default_members("torch", "package(backend-torch) or test(torch::)")
+    beside_the_default_members(
+        "torch",
+        "mlx",
+        "package(backend-torch) or package(rerank-server) and test(torch::)",
+    )
 }
 
 /// Linted, not only checked: what a feature leaves unused is a warning. `cuda`, `metal`, `accelerate` and `mkl` want
@@ -193,15 +197,23 @@ fn mlx() -> Result<String> {
         return Ok("there is no MLX for this machine".to_owned());
     }
     xtask("setup mlx")?;
-    beside_the_default_members("mlx", &format!("package(backend-mlx) and ({BACKEND}) or test(mlx::)"))
+    beside_the_default_members(
+        "mlx",
+        "torch",
+        &format!("package(backend-mlx) and ({BACKEND}) or package(rerank-server) and test(mlx::)"),
+    )
 }
 
-/// Checks a backend that links to what a bare machine lacks, and the server with it.
-fn beside_the_default_members(backend: &str, tests: &str) -> Result<String> {
-    let selection =
-        format!("--package backend-{backend} --package rerank-server --features rerank-server/{backend}");
+/// Checks a backend that links to what a bare machine lacks, and the server with it, without the `other` of that kind.
+///
+/// Together with all default members and their features: what the steps before have built is then used again, where a
+/// selection of two packages would compile two hundred crates once more with other features.
+fn beside_the_default_members(backend: &str, other: &str, tests: &str) -> Result<String> {
+    let selection = format!(
+        "--workspace --exclude backend-{other} --features rerank-server/mock,rerank-server/{backend}"
+    );
     plain(&format!("clippy {selection} --all-targets -- -D warnings"))?;
-    let mut doc = cargo(&format!("doc --no-deps --package backend-{backend}"));
+    let mut doc = cargo(&format!("doc --no-deps {selection}"));
     process::run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
     summary_of_tests(cargo(&format!("nextest run {selection} --filterset")).arg(tests))
 }

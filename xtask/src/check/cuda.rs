@@ -50,13 +50,12 @@ done
 "#;
 
 pub(super) fn check_types() -> Result<()> {
-    let folder = folder("cuda")?;
-    let toolkit = folder.join("stub");
+    let toolkit = folder("cuda")?.join("stub");
     std::fs::create_dir_all(toolkit.join("bin"))?;
     let nvcc = toolkit.join("bin/nvcc");
     write_if_changed(&nvcc, STUB)?;
     make_executable(&nvcc)?;
-    process::run(&mut command(&folder, &toolkit)?)?;
+    process::run(&mut command(&folder("types")?, &toolkit)?)?;
     eprintln!(
         "`cuda` type-checks; nvcc was a stub and compiled no kernel: `cargo xtask check cuda --kernels` does"
     );
@@ -72,7 +71,7 @@ pub(super) fn check_kernels() -> Result<()> {
     let mut install = process::command(environment.join("bin/pip"));
     process::run(install.args(["install", "--quiet", "--disable-pip-version-check"]).args(PACKAGES))?;
     let toolkit = toolkit(&environment)?;
-    process::run(&mut command(&folder, &toolkit)?)?;
+    process::run(&mut command(&folder.join("target"), &toolkit)?)?;
     eprintln!(
         "`cuda` compiles, kernels included, for compute capability {COMPUTE_CAPABILITY}; nothing was run"
     );
@@ -91,11 +90,11 @@ fn toolkit(environment: &Path) -> Result<std::path::PathBuf> {
 }
 
 /// The check itself, in an environment in which build scripts find this toolkit and no other.
-fn command(folder: &Path, toolkit: &Path) -> Result<Command> {
+fn command(target_directory: &Path, toolkit: &Path) -> Result<Command> {
     let mut path = vec![toolkit.join("bin")];
     path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     let path: OsString = std::env::join_paths(path).context("PATH cannot be extended")?;
-    let mut command = clippy("cuda", folder);
+    let mut command = clippy("cuda", target_directory);
     command
         .args(DENY_WARNINGS)
         .env("PATH", path)

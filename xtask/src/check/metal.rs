@@ -26,7 +26,7 @@ const WITH_RUNTIME: [&str; 2] = ["block2", "objc2"];
 
 pub(super) fn check() -> Result<()> {
     let folder = folder("metal")?;
-    let mut command = clippy(FEATURES, &folder);
+    let mut command = clippy(FEATURES, &super::folder("types")?);
     if cfg!(target_os = "macos") {
         return process::run(command.args(DENY_WARNINGS));
     }

@@ -68,6 +68,14 @@ pub(crate) struct BenchArgs {
     /// forward: dtype of the backends
     #[arg(long, value_name = "DTYPE", help_heading = "Overrides, recorded in the result")]
     dtype: Option<String>,
+    /// forward: dtype of PyTorch [default: the backends', and f32 beside int8]
+    #[arg(
+        long,
+        value_name = "DTYPE",
+        requires = "torch_python",
+        help_heading = "Overrides, recorded in the result"
+    )]
+    torch_dtype: Option<String>,
     /// forward: device of the backends
     #[arg(long, value_name = "DEVICE", help_heading = "Overrides, recorded in the result")]
     device: Option<String>,
@@ -117,6 +125,7 @@ impl BenchArgs {
             text("yardstick", &self.yardstick),
             list("shapes", &self.shapes),
             text("dtype", &self.dtype),
+            text("torch-dtype", &self.torch_dtype),
             text("device", &self.device),
             list("features", &self.features),
             list("program", &self.program.iter().map(|(backend, _)| backend.clone()).collect::<Vec<_>>()),

@@ -2,9 +2,7 @@
 
 use rayon::prelude::*;
 use rerank_core::{BackendError, DType, Dense, Model, Norm};
-use rerank_kernels::{
-    Activation, AttentionKernel, Cpu, Embedding, Feature, LayerNorm, Linear, Precision, TILE_STEP, Table,
-};
+use rerank_kernels::{Activation, Cpu, Embedding, Feature, LayerNorm, Linear, Precision, TILE_STEP, Table};
 
 use crate::plan::{Grain, Op, Plan, Sizes, Step};
 
@@ -117,7 +115,7 @@ impl Compiler<'_> {
             let project = self.linear(&weights.query_key_value, identity, projected);
             let mut body = vec![
                 step(name("attention.{query,key,value}"), Op::Project(project)),
-                step(name("attention"), Op::Attend(self.attention())),
+                step(name("attention"), Op::Attend),
             ];
             body.extend(finish);
             return Ok(Layer { body, tail: Vec::new() });
@@ -138,14 +136,6 @@ impl Compiler<'_> {
         let dense = self.linear(&weights.dense, Activation::Tanh, Role::Head);
         let out = self.linear(&weights.out, Activation::Identity, Role::Head);
         Ok(step("head.dense + tanh, head.out", Op::Classify(dense, out)))
-    }
-
-    /// Both narrow dtypes round more elsewhere.
-    fn attention(&self) -> AttentionKernel {
-        match self.dtype {
-            DType::F32 | DType::F16 => AttentionKernel::f32(self.cpu),
-            DType::BF16 | DType::Int8 => AttentionKernel::bf16(self.cpu),
-        }
     }
 
     fn linear(&self, dense: &Dense, activation: Activation, role: Role<'_>) -> Linear {

@@ -29,7 +29,7 @@ fn described(plan: &Plan, step: &Step, shape: BatchShape, rows: usize) -> PlanSt
     let vectors = format!("f32 {}", instruction_set(plan.cpu));
     let (kernel, width, flops) = match &step.op {
         Op::Embed(_) => (vectors, (3, hidden), 3 * rows * hidden),
-        Op::Attend(kernel) => (kernel.to_string(), (3 * hidden, hidden), attention(rows)),
+        Op::Attend => (vectors, (3 * hidden, hidden), attention(rows)),
         Op::AttendFirst(query) => {
             let flops = product_flops(query, shape.rows) + attention(shape.rows);
             let product = query.kernel().to_string();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rerank_kernels::{AttentionKernel, Cpu, Embedding, LayerNorm, Linear};
+use rerank_kernels::{Cpu, Embedding, LayerNorm, Linear};
 
 /// A compiled cross-encoder.
 pub(crate) struct Plan {
@@ -48,7 +48,7 @@ pub(crate) enum Op {
     /// Residual stream to projections: query, key, value; of the last layer only key and value.
     Project(Linear),
     /// Projections to context.
-    Attend(AttentionKernel),
+    Attend,
     /// The last layer: each row's first token to a query, and with the projections to its context.
     AttendFirst(Linear),
     /// Context through a dense layer, added to the residual stream, normalised.
@@ -69,7 +69,7 @@ impl Plan {
 
     /// Kernels of all matrix products, each once.
     pub(crate) fn kernels(&self) -> BTreeSet<String> {
-        self.steps().flat_map(|step| step.op.kernels()).collect()
+        self.steps().flat_map(|step| step.op.linears()).map(|linear| linear.kernel().to_string()).collect()
     }
 
     /// Bytes of all weights as they are held.
@@ -86,7 +86,7 @@ impl Plan {
 impl Op {
     pub(crate) fn linears(&self) -> Vec<&Linear> {
         match self {
-            Self::Embed(_) | Self::Attend(_) => Vec::new(),
+            Self::Embed(_) | Self::Attend => Vec::new(),
             Self::Project(linear)
             | Self::AttendFirst(linear)
             | Self::Output(linear, _)
@@ -94,13 +94,6 @@ impl Op {
             | Self::Down(linear, _) => vec![linear],
             Self::Classify(dense, out) => vec![dense, out],
         }
-    }
-
-    fn kernels(&self) -> Vec<String> {
-        if let Self::Attend(kernel) = self {
-            return vec![kernel.to_string()];
-        }
-        self.linears().into_iter().map(|linear| linear.kernel().to_string()).collect()
     }
 
     pub(crate) fn weight_bytes(&self) -> u64 {

@@ -8,7 +8,7 @@ use std::ops::Range;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 use rerank_core::{BatchShape, ExecutionPlan, TokenBatch};
-use rerank_kernels::{Attention, AttentionKernel, AttentionScratch, LANES, Rows};
+use rerank_kernels::{Attention, AttentionScratch, LANES, Rows};
 
 use crate::buffers::{Shelf, SpanBuffers, TileBuffers};
 use crate::describe;
@@ -92,7 +92,7 @@ impl Runner {
         let mut buffers = self.spans.lend();
         let mut steps = &self.plan.body[..];
         while let Some(attention) =
-            steps.iter().position(|step| matches!(step.op, Op::Attend(_) | Op::AttendFirst(_)))
+            steps.iter().position(|step| matches!(step.op, Op::Attend | Op::AttendFirst(_)))
         {
             self.between(&steps[..attention], batch, tokens.clone(), &mut buffers, parts);
             match &steps[attention].op {
@@ -100,8 +100,7 @@ impl Runner {
                     let (residual, context) = firsts;
                     return self.attend_first(query, &keys, &buffers, residual, context);
                 }
-                Op::Attend(kernel) => self.attend(*kernel, &keys, &mut buffers, parts),
-                _ => unreachable!("it was looked for"),
+                _ => self.attend(&keys, &mut buffers, parts),
             }
             steps = &steps[attention + 1..];
         }
@@ -192,20 +191,14 @@ impl Runner {
                 linear.forward(Rows::contiguous(intermediate, linear.inputs()), kept, delta);
                 norm.add(cpu, residual, Rows::contiguous(delta, hidden));
             }
-            Op::Embed(_) | Op::Project(_) | Op::Attend(_) | Op::AttendFirst(_) | Op::Classify(..) => {
+            Op::Embed(_) | Op::Project(_) | Op::Attend | Op::AttendFirst(_) | Op::Classify(..) => {
                 unreachable!("not among the dense steps")
             }
         }
     }
 
     /// Every token of every row.
-    fn attend(
-        &self,
-        kernel: AttentionKernel,
-        keys: &[Range<usize>],
-        buffers: &mut SpanBuffers,
-        parts: usize,
-    ) {
+    fn attend(&self, keys: &[Range<usize>], buffers: &mut SpanBuffers, parts: usize) {
         let sizes = self.plan.sizes;
         let (hidden, heads) = (sizes.hidden, sizes.heads);
         let tokens = keys.last().map_or(0, |row| row.end);
@@ -224,7 +217,7 @@ impl Runner {
             }
         }
         let run = |scratch: &mut AttentionScratch, (attention, output): (Attention<'_>, &mut [f32])| {
-            attention.attend(kernel, scratch, output);
+            attention.attend(self.plan.cpu, scratch, output);
         };
         if parts == 1 {
             let scratch = &mut self.tiles.lend().attention;
@@ -267,7 +260,7 @@ impl Runner {
                     key_value: Rows::contiguous(key_value, 2 * hidden),
                     keys: row.len(),
                 }
-                .attend(AttentionKernel::f32(self.plan.cpu), attention, context);
+                .attend(self.plan.cpu, attention, context);
             }
         }
     }

@@ -11,8 +11,7 @@ use std::time::Instant;
 use pulp::{Arch, Simd, WithSimd};
 use rerank_core::{Activation as FeedForward, Dense, Norm};
 use rerank_kernels::{
-    Activation, Attention, AttentionKernel, AttentionScratch, Cpu, LayerNorm, Linear, LinearScratch,
-    Precision, Rows,
+    Activation, Attention, AttentionScratch, Cpu, LayerNorm, Linear, LinearScratch, Precision, Rows,
 };
 
 const ROUNDS: usize = 15;
@@ -128,29 +127,26 @@ fn dense(cpu: Cpu) -> Vec<Subject> {
 
 /// Everything that is no product of weights.
 fn others(cpu: Cpu) -> Vec<Subject> {
-    let attention = |kernel: AttentionKernel| {
-        let projections = noise(TOKENS * 3 * HIDDEN);
-        let (mut context, mut scratch) = (vec![0.0; TOKENS * HIDDEN], AttentionScratch::default());
-        Subject {
-            name: format!("attention, {kernel}"),
-            operations: (4 * TOKENS * TOKENS * HIDDEN) as f64,
-            call: Box::new(move || {
-                Attention {
-                    heads: 12,
-                    query: Rows::strided(&projections, HIDDEN, 3 * HIDDEN),
-                    key_value: Rows::strided(&projections[HIDDEN..], 2 * HIDDEN, 3 * HIDDEN),
-                    keys: TOKENS,
-                }
-                .attend(kernel, &mut scratch, &mut context);
-            }),
+    let projections = noise(TOKENS * 3 * HIDDEN);
+    let (mut context, mut scratch) = (vec![0.0; TOKENS * HIDDEN], AttentionScratch::default());
+    let attention = move || {
+        Attention {
+            heads: 12,
+            query: Rows::strided(&projections, HIDDEN, 3 * HIDDEN),
+            key_value: Rows::strided(&projections[HIDDEN..], 2 * HIDDEN, 3 * HIDDEN),
+            keys: TOKENS,
         }
+        .attend(cpu, &mut scratch, &mut context);
     };
     let norm = LayerNorm::new(Norm { weight: noise(HIDDEN), bias: noise(HIDDEN) }, 1e-12);
     let (mut x, delta) = (noise(TOKENS * HIDDEN), noise(TOKENS * HIDDEN));
     let add_norm = move || norm.add(cpu, &mut x, Rows::contiguous(&delta, HIDDEN));
     vec![
-        attention(AttentionKernel::f32(cpu)),
-        attention(AttentionKernel::bf16(cpu)),
+        Subject {
+            name: format!("attention, {cpu}"),
+            operations: (4 * TOKENS * TOKENS * HIDDEN) as f64,
+            call: Box::new(attention),
+        },
         Subject {
             name: format!("residual + norm, {cpu}"),
             operations: (8 * TOKENS * HIDDEN) as f64,

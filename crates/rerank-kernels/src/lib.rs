@@ -30,12 +30,10 @@ mod linear;
 mod norm;
 mod rows;
 mod simd;
-mod terms;
 mod tile;
-mod tiles;
 
 pub use activation::Activation;
-pub use attention::{Attention, AttentionKernel, AttentionScratch};
+pub use attention::{Attention, AttentionScratch};
 pub use cpu::{Cpu, FEATURES_VARIABLE, Feature, FeaturesError, processor};
 pub use embedding::{Embedding, Table};
 pub use linear::{Linear, LinearScratch, Precision, activate};

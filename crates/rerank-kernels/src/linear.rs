@@ -15,8 +15,7 @@ mod bf16;
 mod f32;
 mod int8;
 mod narrow;
-#[cfg(any(target_arch = "x86_64", test))]
-mod tiled;
+mod tiles;
 
 /// What a layer multiplies. Sums, bias and activation are f32 (i32 before scaling, for int8) whatever it is.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -16,8 +16,6 @@ const UNSAFE: &[&str] = &[
     "crates/backend-candle-metal/src/cuda/ops.rs",
     "crates/backend-candle-metal/src/device/cuda.rs",
     "crates/rerank-core/src/weights/map.rs",
-    "crates/rerank-kernels/src/attention.rs",
-    "crates/rerank-kernels/src/attention/tiles.rs",
     "crates/rerank-kernels/src/cpu.rs",
     "crates/rerank-kernels/src/linear/bf16.rs",
     "crates/rerank-kernels/src/linear/bf16/avx512.rs",
@@ -26,10 +24,10 @@ const UNSAFE: &[&str] = &[
     "crates/rerank-kernels/src/linear/int8/avx512.rs",
     "crates/rerank-kernels/src/linear/int8/avx_vnni.rs",
     "crates/rerank-kernels/src/linear/narrow.rs",
-    "crates/rerank-kernels/src/linear/tiled.rs",
-    "crates/rerank-kernels/src/tiles.rs",
-    "crates/rerank-kernels/src/tiles/amx.rs",
-    "crates/rerank-kernels/src/tiles/emulated.rs",
+    "crates/rerank-kernels/src/linear/tiles.rs",
+    "crates/rerank-kernels/src/linear/tiles/amx.rs",
+    "crates/rerank-kernels/src/linear/tiles/emulated.rs",
+    "crates/rerank-kernels/src/linear/tiles/walk.rs",
 ];
 
 /// (crate that fetches, folders and files that may name it).

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use candle_core::{CpuStorage, InplaceOp3, Layout, Result};
 use rayon::prelude::*;
-use rerank_kernels::{Attention, AttentionKernel, AttentionScratch, Cpu, LANES};
+use rerank_kernels::{Attention, AttentionScratch, Cpu, LANES};
 
 use super::rows::{contiguous_mut, rows};
 
@@ -58,7 +58,7 @@ impl InplaceOp3 for SpanAttention<'_> {
             }
         }
         tiles.into_par_iter().for_each_init(AttentionScratch::default, |scratch, (attention, output)| {
-            attention.attend(AttentionKernel::f32(self.cpu), scratch, output);
+            attention.attend(self.cpu, scratch, output);
         });
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! bf16: products of operands in two or three [terms](crate::terms), summed in f32. One would be faster, and not exact
+//! bf16: products of operands in two or three [`terms`], summed in f32. One would be faster, and not exact
 //! enough for any product of an encoder.
 #![expect(unsafe_code, reason = "kernels are called that need what a `Cpu` was found to have")]
 
@@ -6,21 +6,21 @@ use half::bf16;
 
 use super::Output;
 use super::narrow::{Finish, Operands, Portable};
+use super::tiles::Layout;
 #[cfg(target_arch = "x86_64")]
-use super::tiled::Tiled;
+use super::tiles::{Walk, amx::Halves};
 use crate::activation::Activate;
 use crate::aligned::Aligned;
 use crate::rows::Rows;
 use crate::simd::{LANES, Lanes, dispatch};
-use crate::terms::{STEP, Split};
-use crate::tiles::Layout;
-#[cfg(target_arch = "x86_64")]
-use crate::tiles::amx::Halves;
 use crate::{Cpu, Feature};
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
+mod terms;
+
+use terms::{STEP, Split};
 
 /// Inputs that lie together in a panel: what one dot-product instruction adds up.
 const DEPTH: usize = 2;
@@ -106,7 +106,7 @@ impl Panels {
         let layout = Layout { pieces: self.terms * self.inputs / STEP, tiled: self.kernel == Kernel::Amx };
         rows.resize(layout.total(output.rows));
         let terms = self.terms;
-        dispatch(self.cpu, Split { input, count: output.rows, factor: 1.0, terms, layout, output: rows });
+        dispatch(self.cpu, Split { input, count: output.rows, terms, layout, output: rows });
         let width = terms * self.inputs;
         let operands =
             Operands { rows: rows.as_flattened(), inputs: width, panels: &self.stored, panel: width / DEPTH };
@@ -115,7 +115,7 @@ impl Panels {
             #[cfg(target_arch = "x86_64")]
             Kernel::Amx => {
                 // SAFETY: the kernel was chosen because a `Cpu` has the instruction set; `layout` is in tiles.
-                let product = unsafe { Tiled::<Halves, _, A, _>::new(&operands, &finish, &mut output) };
+                let product = unsafe { Walk::<Halves, _, A, _>::new(&operands, &finish, &mut output) };
                 dispatch(self.cpu, product);
             }
             #[cfg(target_arch = "x86_64")]

@@ -6,15 +6,13 @@
 
 use super::Output;
 use super::narrow::{Finish, Operands, Portable};
+use super::tiles::Layout;
 #[cfg(target_arch = "x86_64")]
-use super::tiled::Tiled;
+use super::tiles::{Walk, amx::Bytes};
 use crate::activation::Activate;
 use crate::aligned::Aligned;
 use crate::rows::Rows;
 use crate::simd::{LANES, Lanes, dispatch};
-use crate::tiles::Layout;
-#[cfg(target_arch = "x86_64")]
-use crate::tiles::amx::Bytes;
 use crate::{Cpu, Feature};
 
 #[cfg(target_arch = "x86_64")]
@@ -146,7 +144,7 @@ impl Panels {
             #[cfg(target_arch = "x86_64")]
             Kernel::Amx => {
                 // SAFETY: the kernel was chosen because a `Cpu` has the instruction set; `layout` is in tiles.
-                let product = unsafe { Tiled::<Bytes, _, A, _>::new(&operands, &finish, &mut output) };
+                let product = unsafe { Walk::<Bytes, _, A, _>::new(&operands, &finish, &mut output) };
                 dispatch(self.cpu, product);
             }
             #[cfg(target_arch = "x86_64")]
@@ -215,8 +213,8 @@ mod tests {
 
     use super::quantise::{self, Activations};
     use super::{RowScale, STEP};
+    use crate::linear::tiles::Layout;
     use crate::simd::dispatch;
-    use crate::tiles::Layout;
     use crate::{Activation, Cpu, Linear, LinearScratch, Precision, Rows};
 
     proptest! {

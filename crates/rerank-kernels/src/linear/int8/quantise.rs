@@ -3,9 +3,9 @@
 use pulp::{Simd, WithSimd};
 
 use super::{RowScale, STEP};
+use crate::linear::tiles::Layout;
 use crate::rows::Rows;
 use crate::simd::LANES;
-use crate::tiles::Layout;
 
 /// Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits of the mantissa.
 const ROUND: f32 = 12_582_912.0;
@@ -212,8 +212,8 @@ mod tests {
 
     use super::{Activations, STEP, Weights};
     use crate::linear::int8::RowScale;
+    use crate::linear::tiles::Layout;
     use crate::simd::dispatch;
-    use crate::tiles::Layout;
     use crate::{Cpu, Rows};
 
     /// One row of less than [`STEP`] columns.

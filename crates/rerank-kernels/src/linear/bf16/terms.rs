@@ -7,23 +7,22 @@
 
 use pulp::{Simd, WithSimd};
 
+use crate::linear::tiles::Layout;
 use crate::rows::Rows;
-use crate::tiles::Layout;
 
 /// Numbers in a piece of a row: rows are padded with zeros to a multiple of this.
-pub(crate) const STEP: usize = 32;
+pub(super) const STEP: usize = 32;
 
-/// Splits `factor * input` into the left side's terms, as bits.
-pub(crate) struct Split<'a> {
-    pub(crate) input: Rows<'a>,
+/// Splits rows into the left side's terms, as bits.
+pub(super) struct Split<'a> {
+    pub(super) input: Rows<'a>,
     /// Rows of the input.
-    pub(crate) count: usize,
-    pub(crate) factor: f32,
+    pub(super) count: usize,
     /// 2 or 3.
-    pub(crate) terms: usize,
+    pub(super) terms: usize,
     /// Of rows with all their terms.
-    pub(crate) layout: Layout,
-    pub(crate) output: &'a mut [[u16; STEP]],
+    pub(super) layout: Layout,
+    pub(super) output: &'a mut [[u16; STEP]],
 }
 
 impl WithSimd for Split<'_> {
@@ -50,8 +49,7 @@ impl Split<'_> {
     fn piece(&mut self, row: usize, piece: usize, values: &[f32; STEP]) {
         let per_term = self.layout.pieces / self.terms;
         let (mut highs, mut lows) = ([0; STEP], [0; STEP]);
-        for ((x, upper), lower) in values.iter().zip(&mut highs).zip(&mut lows) {
-            let x = self.factor * x;
+        for ((&x, upper), lower) in values.iter().zip(&mut highs).zip(&mut lows) {
             *upper = (high(x) >> 16) as u16;
             *lower = (low(x) >> 16) as u16;
         }
@@ -65,13 +63,13 @@ impl Split<'_> {
 
 /// `x` rounded towards zero, as the bits of an f32 whose lower half is zero.
 #[inline(always)]
-pub(crate) fn high(x: f32) -> u32 {
+fn high(x: f32) -> u32 {
     x.to_bits() & 0xffff_0000
 }
 
 /// What [`high`] leaves out, rounded to nearest, likewise. Not a number where `x` is none or infinite.
 #[inline(always)]
-pub(crate) fn low(x: f32) -> u32 {
+fn low(x: f32) -> u32 {
     rounded(x - f32::from_bits(high(x)))
 }
 

@@ -6,15 +6,20 @@
 use crate::simd::LANES;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) mod amx;
+pub(super) mod amx;
 #[cfg(test)]
-pub(crate) mod emulated;
+mod emulated;
+#[cfg(any(target_arch = "x86_64", test))]
+mod walk;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use walk::Walk;
 
 /// Sums of two by two tiles, `[2 * row tile + column tile][16][16]`.
 #[cfg(any(target_arch = "x86_64", test))]
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(crate) struct Sums<Sum>(pub(crate) [[[Sum; LANES]; LANES]; 4]);
+pub(super) struct Sums<Sum>([[[Sum; LANES]; LANES]; 4]);
 
 #[cfg(any(target_arch = "x86_64", test))]
 impl<Sum: Copy + Default> Default for Sums<Sum> {
@@ -29,7 +34,7 @@ impl<Sum: Copy + Default> Default for Sums<Sum> {
     unsafe_code,
     reason = "tiles are read through pointers, by instructions that not every processor has"
 )]
-pub(crate) trait Product {
+pub(super) trait Product {
     /// An element of the rows.
     type Input: Copy;
     /// An element of the columns.
@@ -59,17 +64,17 @@ pub(crate) trait Product {
 
 /// How the rows of a product's left side lie: in pieces of 64 bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Layout {
+pub(super) struct Layout {
     /// Pieces of a row.
-    pub(crate) pieces: usize,
+    pub(super) pieces: usize,
     /// Sixteen rows' first pieces, then their second ones, and so on; otherwise row after row.
-    pub(crate) tiled: bool,
+    pub(super) tiled: bool,
 }
 
 impl Layout {
     /// Which piece of the buffer is this piece of this row.
     #[inline(always)]
-    pub(crate) fn at(self, row: usize, piece: usize) -> usize {
+    pub(super) fn at(self, row: usize, piece: usize) -> usize {
         if self.tiled {
             (row / LANES * self.pieces + piece) * LANES + row % LANES
         } else {
@@ -78,7 +83,7 @@ impl Layout {
     }
 
     /// Pieces of so many rows: tiles are whole, and come in twos.
-    pub(crate) fn total(self, rows: usize) -> usize {
+    pub(super) fn total(self, rows: usize) -> usize {
         self.pieces * if self.tiled { rows.next_multiple_of(2 * LANES) } else { rows }
     }
 }

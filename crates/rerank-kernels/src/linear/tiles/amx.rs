@@ -13,10 +13,10 @@ use crate::simd::LANES;
 const ROW: usize = 64;
 
 /// `tdpbusd`: unsigned bytes by signed ones.
-pub(crate) struct Bytes;
+pub(in crate::linear) struct Bytes;
 
 /// `tdpbf16ps`: bf16 by bf16.
-pub(crate) struct Halves;
+pub(in crate::linear) struct Halves;
 
 /// Writes a [`Product`] for one instruction.
 macro_rules! product {
@@ -102,7 +102,7 @@ static CONFIG: Config = {
 };
 
 /// The thread's tile registers, given back when dropped: while they are in use, switching threads saves them.
-pub(crate) struct Registers(());
+pub(in crate::linear) struct Registers(());
 
 impl Registers {
     /// # Safety

@@ -5,14 +5,14 @@ use std::marker::PhantomData;
 
 use pulp::{Simd, WithSimd};
 
-use super::Output;
-use super::narrow::{Finish, Operands};
+use super::{Product, Sums};
 use crate::activation::Activate;
+use crate::linear::Output;
+use crate::linear::narrow::{Finish, Operands};
 use crate::simd::LANES;
-use crate::tiles::{Product, Sums};
 
 /// The whole product by `P`, to be compiled for whatever vectors there are.
-pub(super) struct Tiled<'a, 'b, P: Product, Stored, A, F> {
+pub(in crate::linear) struct Walk<'a, 'b, P: Product, Stored, A, F> {
     operands: &'a Operands<'a, P::Input, Stored>,
     finish: &'a F,
     output: &'a mut Output<'b>,
@@ -21,10 +21,10 @@ pub(super) struct Tiled<'a, 'b, P: Product, Stored, A, F> {
     activation: PhantomData<A>,
 }
 
-impl<'a, 'b, P: Product, Stored, A, F> Tiled<'a, 'b, P, Stored, A, F> {
+impl<'a, 'b, P: Product, Stored, A, F> Walk<'a, 'b, P, Stored, A, F> {
     /// # Safety
     /// The processor has what `P` needs, and the process may use it. `operands` come in whole tiles, rows in twos of them.
-    pub(super) unsafe fn new(
+    pub(in crate::linear) unsafe fn new(
         operands: &'a Operands<'a, P::Input, Stored>,
         finish: &'a F,
         output: &'a mut Output<'b>,
@@ -35,7 +35,7 @@ impl<'a, 'b, P: Product, Stored, A, F> Tiled<'a, 'b, P, Stored, A, F> {
     }
 }
 
-impl<P: Product, Stored, A: Activate, F: Finish<P::Sum>> WithSimd for Tiled<'_, '_, P, Stored, A, F> {
+impl<P: Product, Stored, A: Activate, F: Finish<P::Sum>> WithSimd for Walk<'_, '_, P, Stored, A, F> {
     type Output = ();
 
     #[inline(always)]
@@ -98,13 +98,13 @@ fn block<S: Simd, Sum: Copy, A: Activate, F: Finish<Sum>>(
 mod tests {
     use proptest::prelude::*;
 
-    use super::Tiled;
+    use super::Walk;
     use crate::Cpu;
     use crate::linear::Output;
     use crate::linear::narrow::{Finish, Operands};
+    use crate::linear::tiles::Layout;
+    use crate::linear::tiles::emulated::Bytes;
     use crate::simd::{LANES, Lanes, dispatch};
-    use crate::tiles::Layout;
-    use crate::tiles::emulated::Bytes;
 
     /// Nothing but the sums.
     struct Plain;
@@ -143,7 +143,7 @@ mod tests {
             let mut values = vec![f32::NAN; rows * outputs];
             let mut output = Output { values: &mut values, rows, width: outputs };
             // SAFETY: the emulation needs nothing; the layout above makes whole tiles.
-            let tiled = unsafe { Tiled::<Bytes, _, crate::activation::Identity, _>::new(&operands, &Plain, &mut output) };
+            let tiled = unsafe { Walk::<Bytes, _, crate::activation::Identity, _>::new(&operands, &Plain, &mut output) };
             dispatch(Cpu::detect(), tiled);
             for (index, got) in values.iter().enumerate() {
                 let (row, output) = (index / outputs, index % outputs);

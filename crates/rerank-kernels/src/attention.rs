@@ -91,14 +91,9 @@ impl WithSimd for Tile<'_> {
                     let output = &mut output[columns + from..];
                     let width = LANES.min(head_dim - from);
                     let mut context = Context { output, stride: hidden, width, sum };
-                    if S::F32_LANES >= LANES {
-                        // Six sums at a time would wait for each other: two are begun a cycle, and each takes four.
-                        context.weigh::<S, 16, 0>(simd, scores, values);
-                    } else {
-                        context.weigh::<S, 6, 0>(simd, scores, values);
-                        context.weigh::<S, 6, 6>(simd, scores, values);
-                        context.weigh::<S, 4, 12>(simd, scores, values);
-                    }
+                    context.weigh::<S, 6, 0>(simd, scores, values);
+                    context.weigh::<S, 6, 6>(simd, scores, values);
+                    context.weigh::<S, 4, 12>(simd, scores, values);
                 }
             }
         }

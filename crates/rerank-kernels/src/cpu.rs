@@ -1,5 +1,8 @@
 //! What this processor can do, and what of it may be used.
-#![expect(unsafe_code, reason = "the kernel has to be asked for the tile registers by a system call")]
+#![cfg_attr(
+    all(target_os = "linux", target_arch = "x86_64"),
+    expect(unsafe_code, reason = "the kernel has to be asked for the tile registers by a system call")
+)]
 
 use std::fmt;
 
@@ -22,11 +25,13 @@ pub enum Feature {
     AmxBf16,
     /// 128-bit vectors of 64-bit Arm.
     Neon,
+    /// Dot products of bytes in them.
+    NeonDot,
 }
 
 impl Feature {
     /// Every feature, each after those that it needs.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Avx2,
         Self::AvxVnni,
         Self::Avx512,
@@ -35,6 +40,7 @@ impl Feature {
         Self::AmxInt8,
         Self::AmxBf16,
         Self::Neon,
+        Self::NeonDot,
     ];
 
     /// Its name in [`FEATURES_VARIABLE`] and in reports.
@@ -48,6 +54,7 @@ impl Feature {
             Self::AmxInt8 => "amx-int8",
             Self::AmxBf16 => "amx-bf16",
             Self::Neon => "neon",
+            Self::NeonDot => "neon-dot",
         }
     }
 
@@ -56,6 +63,7 @@ impl Feature {
         match self {
             Self::Avx2 | Self::Neon => &[],
             Self::AvxVnni | Self::Avx512 => &[Self::Avx2],
+            Self::NeonDot => &[Self::Neon],
             Self::Avx512Vnni | Self::Avx512Bf16 | Self::AmxInt8 | Self::AmxBf16 => {
                 &[Self::Avx2, Self::Avx512]
             }
@@ -194,13 +202,19 @@ fn detected(feature: Feature) -> bool {
         Feature::Avx512Bf16 => V4::is_available() && has!("avx512bf16"),
         Feature::AmxInt8 => V4::is_available() && amx(25),
         Feature::AmxBf16 => V4::is_available() && amx(22),
-        Feature::Neon => false,
+        Feature::Neon | Feature::NeonDot => false,
     }
 }
 
 #[cfg(target_arch = "aarch64")]
 fn detected(feature: Feature) -> bool {
-    feature == Feature::Neon && pulp::aarch64::Neon::is_available()
+    use std::arch::is_aarch64_feature_detected as has;
+
+    match feature {
+        Feature::Neon => pulp::aarch64::Neon::is_available(),
+        Feature::NeonDot => pulp::aarch64::Neon::is_available() && has!("dotprod"),
+        _ => false,
+    }
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

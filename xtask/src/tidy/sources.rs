@@ -23,6 +23,7 @@ const UNSAFE: &[&str] = &[
     "crates/rerank-kernels/src/linear/int8/avx2.rs",
     "crates/rerank-kernels/src/linear/int8/avx512.rs",
     "crates/rerank-kernels/src/linear/int8/avx_vnni.rs",
+    "crates/rerank-kernels/src/linear/int8/neon_dot.rs",
     "crates/rerank-kernels/src/linear/narrow.rs",
     "crates/rerank-kernels/src/linear/tiles.rs",
     "crates/rerank-kernels/src/linear/tiles/amx.rs",

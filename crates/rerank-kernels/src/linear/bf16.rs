@@ -1,6 +1,9 @@
 //! bf16: products of operands in two or three [`terms`], summed in f32. One would be faster, and not exact
 //! enough for any product of an encoder.
-#![expect(unsafe_code, reason = "kernels are called that need what a `Cpu` was found to have")]
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "kernels are called that need what a `Cpu` was found to have")
+)]
 
 use half::bf16;
 

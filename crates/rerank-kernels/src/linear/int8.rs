@@ -21,6 +21,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx_vnni;
+#[cfg(target_arch = "aarch64")]
+mod neon_dot;
 mod portable;
 mod quantise;
 
@@ -53,6 +55,7 @@ enum Kernel {
     AvxVnni,
     Avx512Vnni,
     Amx,
+    NeonDot,
 }
 
 impl Kernel {
@@ -63,6 +66,7 @@ impl Kernel {
             (Feature::Avx512Vnni, Self::Avx512Vnni),
             (Feature::AvxVnni, Self::AvxVnni),
             (Feature::Avx2, Self::Avx2),
+            (Feature::NeonDot, Self::NeonDot),
         ]
         .into_iter()
         .find_map(|(feature, kernel)| cpu.has(feature).then_some(kernel))
@@ -118,6 +122,7 @@ impl Panels {
             Kernel::AvxVnni => "avx-vnni",
             Kernel::Avx512Vnni => "avx512-vnni",
             Kernel::Amx => "amx-int8",
+            Kernel::NeonDot => "neon-dot",
         }
     }
 
@@ -133,6 +138,10 @@ impl Panels {
         rows.resize(output.rows, RowScale::default());
         bytes.resize(layout.total(output.rows));
         dispatch(self.cpu, quantise::Activations { input, layout, scales: rows, output: bytes });
+        #[cfg(target_arch = "aarch64")]
+        if self.kernel == Kernel::NeonDot {
+            neon_dot::shift(bytes, rows);
+        }
         let finish = Scaled { panels: self, rows, bias };
         let operands = Operands {
             rows: bytes.as_flattened(),
@@ -161,6 +170,11 @@ impl Panels {
             Kernel::AvxVnni => {
                 // SAFETY: the kernel was chosen because a `Cpu` has the instruction set.
                 unsafe { avx_vnni::multiply::<A>(&operands, &finish, &mut output) }
+            }
+            #[cfg(target_arch = "aarch64")]
+            Kernel::NeonDot => {
+                // SAFETY: the kernel was chosen because a `Cpu` has the instruction set.
+                unsafe { neon_dot::multiply::<A>(&operands, &finish, &mut output) }
             }
             _ => {
                 let product = Portable::<portable::Portable, A, _>::new(&operands, &finish, &mut output);

@@ -15,6 +15,10 @@ mod walk;
 #[cfg(target_arch = "x86_64")]
 pub(super) use walk::Walk;
 
+/// Bytes of a tile's row.
+#[cfg(any(target_arch = "x86_64", test))]
+const ROW: usize = 64;
+
 /// Sums of two by two tiles, `[2 * row tile + column tile][16][16]`.
 #[cfg(any(target_arch = "x86_64", test))]
 #[derive(Clone, Copy)]

@@ -123,30 +123,30 @@ impl WithSimd for Activations<'_> {
                 *scale = RowScale { scale: f32::NAN, zero_point: 0 };
                 continue;
             };
-            let step = Step::of(min, max);
+            let affine = Affine::of(min, max);
             let (pieces, rest) = row.as_chunks::<STEP>();
             for (piece, values) in pieces.iter().enumerate() {
-                step.quantise(values, &mut output[layout.at(index, piece)]);
+                affine.quantise(values, &mut output[layout.at(index, piece)]);
             }
             if !rest.is_empty() {
                 let mut values = [0.0; STEP];
                 values[..rest.len()].copy_from_slice(rest);
-                step.quantise(&values, &mut output[layout.at(index, pieces.len())]);
+                affine.quantise(&values, &mut output[layout.at(index, pieces.len())]);
             }
-            *scale = RowScale { scale: step.scale, zero_point: step.zero_point as i32 };
+            *scale = RowScale { scale: affine.scale, zero_point: affine.zero_point as i32 };
         }
     }
 }
 
-/// From a row's floats to its bytes.
+/// From a row's floats to its bytes: `x / scale + zero_point`.
 #[derive(Clone, Copy)]
-struct Step {
+struct Affine {
     scale: f32,
     inverse: f32,
     zero_point: f32,
 }
 
-impl Step {
+impl Affine {
     /// Spreads a range over all bytes. Zero is in it, so that it has a byte of its own.
     #[inline(always)]
     fn of(min: f32, max: f32) -> Self {

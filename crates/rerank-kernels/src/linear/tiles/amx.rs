@@ -6,11 +6,8 @@
 
 use std::arch::asm;
 
-use super::{Product, Sums};
+use super::{Product, ROW, Sums};
 use crate::simd::LANES;
-
-/// Bytes of a tile's row.
-const ROW: usize = 64;
 
 /// `tdpbusd`: unsigned bytes by signed ones.
 pub(in crate::linear) struct Bytes;

@@ -1,11 +1,10 @@
 //! Tile products in ordinary Rust: what walks over tiles can be tested where there are no tile registers.
 #![expect(unsafe_code, reason = "the trait's operands are pointers")]
 
-use super::{Product, Sums};
+use super::{Product, ROW, Sums};
 use crate::simd::LANES;
 
-/// Bytes of a tile's row, and of a tile.
-const ROW: usize = 64;
+/// Bytes of a tile.
 const TILE: usize = LANES * ROW;
 
 /// Unsigned bytes by signed ones.

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use pulp::{Simd, WithSimd};
 
-use super::{Product, Sums};
+use super::{Product, ROW, Sums};
 use crate::activation::Activate;
 use crate::linear::Output;
 use crate::linear::narrow::{Finish, Operands};
@@ -41,12 +41,12 @@ impl<P: Product, Stored, A: Activate, F: Finish<P::Sum>> WithSimd for Walk<'_, '
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let Self { operands, finish, output, .. } = self;
-        let tile = LANES * 64 / size_of::<P::Input>();
+        let tile = LANES * ROW / size_of::<P::Input>();
         let depth = operands.inputs * LANES / tile;
         let (pairs, panels) = (output.rows.div_ceil(2 * LANES), operands.panels.len() / operands.panel);
         assert_eq!(depth * tile, operands.inputs * LANES, "rows come in whole tiles");
         assert!(operands.rows.len() >= pairs * 2 * depth * tile, "rows come in twos of tiles");
-        assert_eq!(operands.panel * size_of::<Stored>(), depth * LANES * 64, "panels come in whole tiles");
+        assert_eq!(operands.panel * size_of::<Stored>(), depth * LANES * ROW, "panels come in whole tiles");
         // While vectors finish one block, tiles multiply the next.
         let mut sums = [Sums::<P::Sum>::default(); 2];
         let mut unfinished = None;
